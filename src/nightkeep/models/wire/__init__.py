@@ -1,0 +1,1 @@
+"""The wires: one sans-I/O codec per vendor protocol."""
