@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import cast
 
 import httptools
 
@@ -151,10 +152,9 @@ class _Connection(asyncio.Protocol):
     # -- transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
-        peer = transport.get_extra_info("peername")
+        stream = self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by shape only
+        stream.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
+        peer = stream.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else "local"
         self.server.connections.add(self)
 
