@@ -135,7 +135,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._peer = ""
-        self._queue: deque[Request] = deque()
+        self._queue: deque[tuple[Request, bool, bool]] = deque()
         self._current: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_broken = False
@@ -233,12 +233,13 @@ class _Connection(asyncio.Protocol):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = Request(parser.get_method().decode("latin-1"), target, query, self._headers, body, self._peer)
         self._begin_message()
+        arrived = (request, parser.should_keep_alive(), parser.get_http_version() != "1.0")
         if self._current is None:
-            self._run(request, parser.should_keep_alive(), parser.get_http_version() != "1.0")
+            self._run(*arrived)
         elif len(self._queue) >= _MAX_PIPELINED:
             raise _RefusedError(429, f"more than {_MAX_PIPELINED} requests were pipelined")
         else:
-            self._queue.append(request)
+            self._queue.append(arrived)
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
@@ -279,7 +280,7 @@ class _Connection(asyncio.Protocol):
         if not self.keep_alive:
             self._close()
         elif self._queue:
-            self._run(self._queue.popleft(), self.keep_alive, self.is_http11)
+            self._run(*self._queue.popleft())
 
     # -- what exchanges and the server use
 
