@@ -159,7 +159,17 @@ ANTHROPIC_VERSION: Final = ("anthropic-version", "2023-06-01")
 
 def standard_endpoint(wire: Wire, *, base_url: str | None = None, auth: AuthStyle | None = None) -> Endpoint:
     """The endpoint of a wire with the paths of its inventor."""
-    return Endpoint(wire=wire, base_url=base_url, auth=auth, **_PATHS[wire])
+    paths = _PATHS[wire]
+    return Endpoint(
+        wire=wire,
+        base_url=base_url,
+        auth=auth,
+        chat=paths["chat"],
+        stream=paths.get("stream", ""),
+        embed=paths.get("embed", ""),
+        count=paths.get("count", ""),
+        models=paths["models"],
+    )
 
 
 def custom_provider(
