@@ -101,6 +101,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     key_shape: KeyShape | None = None
     model_wires: tuple[tuple[str, Wire], ...] = ()  # (how a model's name begins, its wire) where one vendor hosts many
     unsupported: tuple[str, ...] = ()  # request fields on its first wire that it refuses; dropped and reported
+    renamed: tuple[tuple[str, str], ...] = ()  # (field of its first wire, what it calls that)
     settings: tuple[str, ...] = ()  # account settings that must be given: region, project, location, base_url
     is_local: bool = False  # runs on the operator's machine: no key, no price
     is_free: bool = False

@@ -201,6 +201,7 @@ _DEEPSEEK = ProviderSpec(
         pattern=r"sk-[0-9a-f]{32}", description="sk- and then 32 hexadecimal digits", least_length=35, prefixes=("sk-",)
     ),
     unsupported=("n", "seed", "parallel_tool_calls", "service_tier", "store", "prediction"),
+    renamed=(("max_completion_tokens", "max_tokens"),),
     docs_url="https://api-docs.deepseek.com",
 )
 
@@ -212,9 +213,9 @@ _MISTRAL = ProviderSpec(
     key_env=("MISTRAL_API_KEY",),
     key_shape=KeyShape(pattern=r"[A-Za-z0-9]{32}", description="32 letters and digits", least_length=32),
     unsupported=(
-        "logit_bias", "logprobs", "top_logprobs", "service_tier", "store", "user", "stream_options",
-        "max_completion_tokens", "reasoning_effort", "seed",
+        "logit_bias", "logprobs", "top_logprobs", "service_tier", "store", "user", "stream_options", "reasoning_effort",
     ),
+    renamed=(("max_completion_tokens", "max_tokens"), ("seed", "random_seed")),
     docs_url="https://docs.mistral.ai/api",
 )  # fmt: skip
 
