@@ -17,21 +17,30 @@ from typing import Any, Final
 import msgspec
 from pydantic import ValidationError
 
-from nightkeep.config_accounts import discover
+from nightkeep.config_accounts import Resolution, discover, provider_specs, resolve_accounts
 from nightkeep.config_checks import Finding, Names, check
 from nightkeep.config_messages import InvalidConfigError, Problem, explain, explain_syntax, setting_name
 from nightkeep.config_models import Settings
 from nightkeep.config_positions import Positions, find_positions
+from nightkeep.config_reload import Change, ReloadWatcher, diff
 
 __all__ = [
+    "Change",
     "InvalidConfigError",
     "Loaded",
     "Problem",
+    "ReloadWatcher",
+    "Resolution",
+    "Settings",
     "data_dir",
+    "diff",
+    "discover",
     "find_config",
     "load",
     "parse",
     "prepare_data_dir",
+    "provider_specs",
+    "resolve_accounts",
 ]
 
 FILE_NAME: Final = "nightkeep.toml"

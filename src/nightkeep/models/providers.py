@@ -197,9 +197,7 @@ _DEEPSEEK = ProviderSpec(
         ),
     ),
     key_env=("DEEPSEEK_API_KEY",),
-    key_shape=KeyShape(
-        pattern=r"sk-[0-9a-f]{32}", description="sk- and then 32 hexadecimal digits", least_length=35, prefixes=("sk-",)
-    ),
+    key_shape=KeyShape(pattern=r"sk-[0-9a-f]{32}", description="sk- and then 32 hexadecimal digits", least_length=35),
     unsupported=("n", "seed", "parallel_tool_calls", "service_tier", "store", "prediction"),
     renamed=(("max_completion_tokens", "max_tokens"),),
     docs_url="https://api-docs.deepseek.com",

@@ -103,13 +103,13 @@ class UpstreamAccount:
         secret = self.access.secret
         if secret is None:
             return
-        if self.spec.auth is AuthStyle.SIGV4:
-            self._aws = parse_aws_keys(secret)
-        elif self.spec.auth is AuthStyle.GOOGLE_OAUTH:
+        if self.spec.auth is AuthStyle.GOOGLE_OAUTH:
             self._google = parse_google_keys(secret)
             self._token = secret if self._google is None else None
-        elif not secret.reveal().isascii() or not secret.reveal().isprintable():
+        if self._google is None and not (secret.reveal().isascii() and secret.reveal().isprintable()):
             raise ConfigError(f"the key {secret.fingerprint} cannot stand in a header", fix="copy it again")
+        if self.spec.auth is AuthStyle.SIGV4:
+            self._aws = parse_aws_keys(secret)
 
     @property
     def wires(self) -> tuple[Wire, ...]:
