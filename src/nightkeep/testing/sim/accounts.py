@@ -39,7 +39,18 @@ class _Window:
 class AccountState:
     """One key at work."""
 
-    __slots__ = ("concurrent", "is_free", "key", "minute", "name", "quota", "refusals", "spec", "state", "suspend_after")
+    __slots__ = (
+        "concurrent",
+        "is_free",
+        "key",
+        "minute",
+        "name",
+        "quota",
+        "refusals",
+        "spec",
+        "state",
+        "suspend_after",
+    )
 
     def __init__(self, name: str, spec: Account, suspend_after: int | None) -> None:
         self.name = name
@@ -120,7 +131,10 @@ class AccountState:
         is_first = window.begun_s < 0
         window.roll(now_s)
         if is_first:
-            window.requests, window.tokens = int((quota.requests or 0) * quota.used), int((quota.tokens or 0) * quota.used)
+            window.requests, window.tokens = (
+                int((quota.requests or 0) * quota.used),
+                int((quota.tokens or 0) * quota.used),
+            )
         retry = window.resets_in_s(now_s)
         if quota.requests is not None and window.requests >= quota.requests:
             return self._limited("quota", "requests", quota.requests, retry, model)

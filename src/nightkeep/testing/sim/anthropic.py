@@ -12,14 +12,14 @@ from typing import Any
 
 from nightkeep.testing.sim.asked import Asked, Refusal, count_tokens
 from nightkeep.testing.sim.script import Call, Played
-from nightkeep.testing.sim.wire import Error, Piece, invalid, js
+from nightkeep.testing.sim.wire import Error, Piece, invalid, js, words
 
 __all__ = ["AnthropicMessages", "signature", "token_count"]
 
-_KNOWN = frozenset(
-    "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking "
-    "service_tier container mcp_servers context_management output_config output_format cache_control inference_geo "
-    "speed anthropic_version anthropic_beta".split()
+_KNOWN = words(
+    "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools "
+    "tool_choice thinking service_tier container mcp_servers context_management output_config output_format "
+    "cache_control inference_geo speed anthropic_version anthropic_beta"
 )
 _STOPS = {
     "end": "end_turn",
@@ -29,11 +29,11 @@ _STOPS = {
     "content_filter": "refusal",
     "stop_sequence": "stop_sequence",
 }
-_BLOCKS = frozenset(
+_BLOCKS = words(
     "text image document tool_use tool_result thinking redacted_thinking search_result server_tool_use "
     "web_search_tool_result web_fetch_tool_result code_execution_tool_result mcp_tool_use mcp_tool_result "
     "bash_code_execution_tool_result text_editor_code_execution_tool_result tool_search_tool_result "
-    "tool_reference container_upload".split()
+    "tool_reference container_upload"
 )
 _ERRORS: dict[str, tuple[int, str, str]] = {
     "invalid": (400, "invalid_request_error", "The request is invalid."),
@@ -43,9 +43,11 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
     "rate_limited": (
         429,
         "rate_limit_error",
-        "This request would exceed your organization's rate limit of {limit} {metric} per minute. For details, refer "
-        "to: https://docs.claude.com/en/api/rate-limits. You can see the response headers for current usage. Please "
-        "reduce the prompt length or the maximum tokens requested, or try again later.",
+        (
+            "This request would exceed your organization's rate limit of {limit} {metric} per minute. For details, "
+            "refer to: https://docs.claude.com/en/api/rate-limits. You can see the response headers for current "
+            "usage. Please reduce the prompt length or the maximum tokens requested, or try again later."
+        ),
     ),
     "quota": (
         429,
@@ -55,8 +57,10 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
     "no_credit": (
         400,
         "invalid_request_error",
-        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or "
-        "purchase credits.",
+        (
+            "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or "
+            "purchase credits."
+        ),
     ),
     "too_long": (400, "invalid_request_error", "prompt is too long: more than {limit} tokens > {limit} maximum"),
     "content": (400, "invalid_request_error", "Output blocked by content filtering policy"),
@@ -92,7 +96,9 @@ class AnthropicMessages:
             for name in body:
                 if name not in _KNOWN and name not in known:
                     invalid(f"{name}: Extra inputs are not permitted")
-        _check_numbers(body, asked.operation)
+        if asked.operation == "chat":
+            _check_max_tokens(body.get("max_tokens"))
+        _check_sampling(body)
         system = body.get("system")
         if system is not None and not isinstance(system, str | list):
             invalid("system: Input should be a valid string")
@@ -115,7 +121,7 @@ class AnthropicMessages:
         if text or not played.calls:
             blocks.append(f'{{"type":"text","text":{js(text)}}}')
         blocks += [
-            f'{_tool_use(played, index, call)[:-3]}{js(call.arguments)}}}' for index, call in enumerate(played.calls)
+            f"{_tool_use(played, index, call)[:-3]}{js(call.arguments)}}}" for index, call in enumerate(played.calls)
         ]
         stop = f'"{_STOPS[played.stop]}","stop_sequence":{js(played.stop_sequence)}'
         return f"{_message(played, ','.join(blocks), stop, played.tokens.output)}\n".encode()
@@ -204,16 +210,17 @@ def _message(played: Played, content: str, stop: str, output: int) -> str:
     )
 
 
-def _check_numbers(body: dict[str, Any], operation: str) -> None:
-    most = body.get("max_tokens")
-    if operation == "chat":
-        if most is None:
-            invalid("max_tokens: Field required")
-        if not isinstance(most, int) or isinstance(most, bool):
-            invalid("max_tokens: Input should be a valid integer")
-        if most < 1:
-            invalid("max_tokens: Input should be greater than or equal to 1")
-    temperature = body.get("temperature")
+def _check_max_tokens(most: Any) -> None:
+    if most is None:
+        invalid("max_tokens: Field required")
+    if not isinstance(most, int) or isinstance(most, bool):
+        invalid("max_tokens: Input should be a valid integer")
+    if most < 1:
+        invalid("max_tokens: Input should be greater than or equal to 1")
+
+
+def _check_sampling(body: dict[str, Any]) -> None:
+    most, temperature = body.get("max_tokens"), body.get("temperature")
     if temperature is not None and not 0 <= temperature <= 1:
         invalid("temperature: range: 0..1")
     thinking = body.get("thinking") or {}
@@ -252,7 +259,7 @@ def _read_messages(messages: Any, asked: Asked) -> None:
             open_calls = [block.get("id", "") for block in blocks if block["type"] == "tool_use"]
             _check_signatures(blocks, index)
         else:
-            asked.has_tool_result = any([block["type"] == "tool_result" for block in blocks])
+            asked.has_tool_result = any(block["type"] == "tool_result" for block in blocks)
             texts = [block["text"] for block in blocks if block["type"] == "text"]
             if isinstance(content, str) or texts:
                 asked.text = content if isinstance(content, str) else " ".join(texts)
@@ -305,7 +312,8 @@ def _answer_calls(blocks: list[dict[str, Any]], open_calls: list[str], index: in
 def _unanswered(missing: list[str], index: int) -> None:
     invalid(
         f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
-        f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the next message."
+        f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the next "
+        "message."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Asked", "Refused", "Refusal", "count_tokens"]
+__all__ = ["Asked", "Refusal", "Refused", "count_tokens"]
 
 _IMAGE_CHARS = 258 * 4  # what one image or document weighs in the automatic count, in characters
 _CHARS_PER_TOKEN = 4

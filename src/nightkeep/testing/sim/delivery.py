@@ -73,18 +73,20 @@ async def deliver_stream(
 ) -> None:
     """Send a stream piece by piece. ``sent[0]`` counts the tokens that have gone out, whatever happens."""
     name = fault.name if fault is not None else ""
-    limits = _limits(fault)
+    most_contents, most_bytes = _limits(fault)
     exchange.start(200, headers)
     contents = size = 0
     for piece in pieces:
-        if piece.role == "content" and contents >= limits[0] or (piece.role in ("end", "done") and contents >= limits[0]):
-            return await _stop(exchange, name, record)
+        if contents >= most_contents and piece.role != "preamble":
+            await _stop(exchange, name, record)
+            return
         if contents and delay_ms:
             await sleep(delay_ms / 1000)
         data = piece.data
-        if size + len(data) > limits[1]:
-            exchange.send(data[: limits[1] - size])
-            return await _stop(exchange, name, record)
+        if size + len(data) > most_bytes:
+            exchange.send(data[: most_bytes - size])
+            await _stop(exchange, name, record)
+            return
         await _send(exchange, data, name)
         size += len(data)
         record.events += 1

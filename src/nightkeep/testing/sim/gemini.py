@@ -12,23 +12,23 @@ from typing import Any
 
 from nightkeep.testing.sim.asked import Asked, Refusal, count_tokens
 from nightkeep.testing.sim.script import Call, Played
-from nightkeep.testing.sim.wire import Error, Piece, invalid, js
+from nightkeep.testing.sim.wire import Error, Piece, invalid, js, words
 
 __all__ = ["Gemini", "embedding", "gemini_count", "gemini_models", "read_gemini_embedding"]
 
-_KNOWN = frozenset(
-    "model contents systemInstruction tools toolConfig safetySettings generationConfig cachedContent labels store "
-    "serviceTier".split()
+_KNOWN = words(
+    "model contents systemInstruction tools toolConfig safetySettings generationConfig cachedContent labels "
+    "store serviceTier"
 )
-_CONFIG = frozenset(
+_CONFIG = words(
     "stopSequences responseMimeType responseSchema responseJsonSchema _responseJsonSchema responseModalities "
-    "candidateCount maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty responseLogprobs "
-    "logprobs enableEnhancedCivicAnswers speechConfig thinkingConfig imageConfig mediaResolution audioTimestamp "
-    "routingConfig modelSelectionConfig".split()
+    "candidateCount maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty "
+    "responseLogprobs logprobs enableEnhancedCivicAnswers speechConfig thinkingConfig imageConfig "
+    "mediaResolution audioTimestamp routingConfig modelSelectionConfig"
 )
-_PARTS = frozenset(
+_PARTS = words(
     "text inlineData fileData functionCall functionResponse executableCode codeExecutionResult thought "
-    "thoughtSignature videoMetadata mediaResolution partMetadata toolCall toolResponse".split()
+    "thoughtSignature videoMetadata mediaResolution partMetadata toolCall toolResponse"
 )
 _STOPS = {
     "end": "STOP",
@@ -49,16 +49,20 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
     "not_found": (
         404,
         "NOT_FOUND",
-        "models/{model} is not found for API version v1beta, or is not supported for generateContent. Call ListModels "
-        "to see the list of available models and their supported methods.",
+        (
+            "models/{model} is not found for API version v1beta, or is not supported for generateContent. Call "
+            "ListModels to see the list of available models and their supported methods."
+        ),
     ),
     "rate_limited": (
         429,
         "RESOURCE_EXHAUSTED",
-        "You exceeded your current quota, please check your plan and billing details. For more information on this "
-        "error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.\n* Quota exceeded for metric: "
-        "generativelanguage.googleapis.com/generate_content_{metric}, limit: {limit}, model: {model}\n"
-        "Please retry in {retry}s.",
+        (
+            "You exceeded your current quota, please check your plan and billing details. For more information on this "
+            "error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.\n* Quota exceeded for metric: "
+            "generativelanguage.googleapis.com/generate_content_{metric}, limit: {limit}, model: {model}\n"
+            "Please retry in {retry}s."
+        ),
     ),
     "no_credit": (
         429,
@@ -74,8 +78,10 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
     "server_error": (
         500,
         "INTERNAL",
-        "An internal error has occurred. Please retry or report in https://developers.generativeai.google/"
-        "guide/troubleshooting",
+        (
+            "An internal error has occurred. Please retry or report in https://developers.generativeai.google/"
+            "guide/troubleshooting"
+        ),
     ),
     "overloaded": (503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
     "unavailable": (503, "UNAVAILABLE", "The service is currently unavailable."),
@@ -117,7 +123,9 @@ class Gemini:
         asked.schema = (schema or {}) if is_json else None
         temperature = config.get("temperature")
         if temperature is not None and not 0 <= temperature <= 2:
-            invalid("* GenerateContentRequest.generation_config.temperature: temperature must be in the range [0.0, 2.0].")
+            invalid(
+                "* GenerateContentRequest.generation_config.temperature: temperature must be in the range [0.0, 2.0]."
+            )
         asked.input_tokens = count_tokens(body["contents"], system, body.get("tools"))
 
     def whole(self, played: Played, asked: Asked) -> bytes:

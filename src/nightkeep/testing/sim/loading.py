@@ -12,10 +12,29 @@ import msgspec
 
 from nightkeep.core.errors import ConfigError
 from nightkeep.testing.sim.faults import FAULTS, parse_fault
-from nightkeep.testing.sim.scenario import FaultRule, Match, ProviderSection, Scenario, Turn
+from nightkeep.testing.sim.scenario import (
+    Account,
+    Delivery,
+    FaultRule,
+    Limits,
+    Match,
+    Model,
+    Price,
+    ProviderSection,
+    Quota,
+    Reply,
+    Scenario,
+    ScriptedCall,
+    ScriptedUsage,
+    Turn,
+)
 
 __all__ = ["load_scenario", "parse_scenario"]
 
+_KINDS: tuple[type[msgspec.Struct], ...] = (
+    Scenario, ProviderSection, Turn, FaultRule, Match, Reply, ScriptedCall, ScriptedUsage, Delivery, Account, Limits,
+    Quota, Model, Price,
+)  # fmt: skip
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]+)`")
 _WHERE = re.compile(r" - at `(?P<where>[^`]+)`")
 _WIRES = ("openai_chat", "openai_responses", "anthropic_messages", "gemini")
@@ -68,20 +87,17 @@ def _setting(where: str) -> str:
 
 def _names() -> set[str]:
     names: set[str] = set()
-    for kind in (Scenario, ProviderSection, Turn, FaultRule, Match):
+    for kind in _KINDS:
         names.update(kind.__struct_fields__)
-    from_types = [field.type for kind in (Scenario, Turn) for field in msgspec.structs.fields(kind)]
-    for found in from_types:
-        names.update(getattr(found, "__struct_fields__", ()))
-    names.update("key secret state limits quota requests_per_minute tokens_per_minute concurrent name arguments".split())
-    names.update("requests tokens per window_s used input output cached cache_write reasoning context_window".split())
     return names
 
 
 def _error(setting: str, said: str, fix: str, text: str, source: str) -> ConfigError:
     line = _line(setting, text)
     place = f"{source}:{line}" if line else source
-    return ConfigError(f"{place}: {setting or 'scenario'}: {said}; {fix}", setting=setting, file=source, line=line, fix=fix)
+    return ConfigError(
+        f"{place}: {setting or 'scenario'}: {said}; {fix}", setting=setting, file=source, line=line, fix=fix
+    )
 
 
 def _line(setting: str, text: str) -> int | None:

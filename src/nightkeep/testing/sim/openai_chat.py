@@ -10,15 +10,15 @@ from typing import Any
 
 from nightkeep.testing.sim.asked import Asked, Refusal, count_tokens
 from nightkeep.testing.sim.script import Played
-from nightkeep.testing.sim.wire import Error, Piece, invalid, js
+from nightkeep.testing.sim.wire import Error, Piece, invalid, js, words
 
 __all__ = ["OpenAIChat", "embeddings", "models", "openai_error", "read_embeddings"]
 
-_KNOWN = frozenset(
+_KNOWN = words(
     "model messages audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens "
     "max_tokens metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key "
-    "prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream "
-    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options".split()
+    "prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store "
+    "stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"
 )
 _ROLES = frozenset(("system", "assistant", "user", "function", "tool", "developer"))
 _ROLES_SAID = "'system', 'assistant', 'user', 'function', 'tool', and 'developer'"
@@ -50,22 +50,28 @@ _ERRORS: dict[str, tuple[int, str, str | None, str]] = {
         429,
         "{metric}",
         "rate_limit_exceeded",
-        "Rate limit reached for {model} in organization org-sim on {metric} per min. Limit: {limit} / min. "
-        "Please try again in {retry}. Visit https://platform.openai.com/account/rate-limits to learn more.",
+        (
+            "Rate limit reached for {model} in organization org-sim on {metric} per min. Limit: {limit} / min. "
+            "Please try again in {retry}. Visit https://platform.openai.com/account/rate-limits to learn more."
+        ),
     ),
     "quota": (
         429,
         "insufficient_quota",
         "insufficient_quota",
-        "You exceeded your current quota, please check your plan and billing details. For more information on this "
-        "error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        (
+            "You exceeded your current quota, please check your plan and billing details. For more information on this "
+            "error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
+        ),
     ),
     "too_long": (
         400,
         "invalid_request_error",
         "context_length_exceeded",
-        "This model's maximum context length is {limit} tokens. However, your messages resulted in more. "
-        "Please reduce the length of the messages.",
+        (
+            "This model's maximum context length is {limit} tokens. However, your messages resulted in more. "
+            "Please reduce the length of the messages."
+        ),
     ),
     "content": (
         400,
@@ -235,6 +241,11 @@ def _read_messages(messages: Any, asked: Asked) -> None:
         invalid("Invalid type for 'messages': expected an array of objects.", "messages", "invalid_type")
     if not messages:
         invalid("Invalid 'messages': empty array. Expected an array with minimum length 1.", "messages", "empty_array")
+    _follow(messages, asked)
+    asked.has_tool_result = messages[-1]["role"] in ("tool", "function")
+
+
+def _follow(messages: list[Any], asked: Asked) -> None:
     open_calls: list[str] = []
     for index, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else None
@@ -252,7 +263,6 @@ def _read_messages(messages: Any, asked: Asked) -> None:
             asked.text = _text(message.get("content"), index)
     if open_calls:
         _unanswered(open_calls, len(messages))
-    asked.has_tool_result = messages[-1]["role"] in ("tool", "function")
 
 
 def _answer_call(message: dict[str, Any], index: int, open_calls: list[str]) -> None:
@@ -307,9 +317,7 @@ def _read_tools(body: dict[str, Any], asked: Asked) -> None:
         kind = tool.get("type")
         if kind not in ("function", "custom"):
             where = f"tools[{index}].type"
-            invalid(
-                f"Invalid value: {kind!r}. Supported values are: 'function' and 'custom'.", where, "invalid_value"
-            )
+            invalid(f"Invalid value: {kind!r}. Supported values are: 'function' and 'custom'.", where, "invalid_value")
         inner = tool.get(kind)
         if not isinstance(inner, dict) or not inner.get("name"):
             where = f"tools[{index}].{kind}.name"

@@ -14,15 +14,15 @@ from typing import Any
 from nightkeep.testing.sim.asked import Asked, Refusal, count_tokens
 from nightkeep.testing.sim.openai_chat import openai_error
 from nightkeep.testing.sim.script import Call, Played
-from nightkeep.testing.sim.wire import Error, Piece, invalid, js
+from nightkeep.testing.sim.wire import Error, Piece, invalid, js, words
 
 __all__ = ["OpenAIResponses"]
 
-_KNOWN = frozenset(
-    "model input instructions background context_management conversation include max_output_tokens max_tool_calls "
-    "metadata parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_retention reasoning "
-    "safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs top_p "
-    "truncation user client_metadata".split()
+_KNOWN = words(
+    "model input instructions background context_management conversation include max_output_tokens "
+    "max_tool_calls metadata parallel_tool_calls previous_response_id prompt prompt_cache_key "
+    "prompt_cache_retention reasoning safety_identifier service_tier store stream stream_options temperature "
+    "text tool_choice tools top_logprobs top_p truncation user client_metadata"
 )
 _ROLES = ("user", "assistant", "system", "developer")
 _CALLS = frozenset(("function_call", "custom_tool_call", "local_shell_call", "shell_call", "apply_patch_call"))
@@ -192,9 +192,7 @@ def _items(played: Played) -> list[str]:
     if played.reasoning:
         secret = base64.b64encode(b"sim-reasoning-%08x" % zlib.crc32(played.reasoning.encode())).decode()
         summary = f'[{{"type":"summary_text","text":{js(played.reasoning)}}}]'
-        items.append(
-            f'{{"id":"rs_sim{number}","type":"reasoning","encrypted_content":"{secret}","summary":{summary}}}'
-        )
+        items.append(f'{{"id":"rs_sim{number}","type":"reasoning","encrypted_content":"{secret}","summary":{summary}}}')
     if _has_message(played):
         part = _part("refusal" if played.refusal else "output_text", played.refusal or played.text)
         items.append(

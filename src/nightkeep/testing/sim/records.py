@@ -21,6 +21,7 @@ from nightkeep.testing.sim.script import Tokens
 __all__ = ["Bill", "PriceList", "Record", "Records"]
 
 _KEPT = 1000
+_COLUMNS = ("provider", "account", "model", *Tokens.__struct_fields__, "requests", "usd")
 _KEPT_BODY_BYTES = 64 << 10
 _PICO = 1_000_000  # pico-dollars per token at $1 per million tokens
 _HIDDEN = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token", "cookie"))
@@ -180,8 +181,7 @@ class Records:
     def usage_csv(self) -> str:
         """The bill as CSV."""
         out = io.StringIO()
-        names = "provider account model requests input cached cache_write output reasoning usd".split()
-        writer = csv.DictWriter(out, names, lineterminator="\n")
+        writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.usage())
         return out.getvalue()

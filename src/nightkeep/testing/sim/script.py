@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from nightkeep.testing.sim.asked import Asked, count_tokens
+from nightkeep.testing.sim.asked import Asked
 from nightkeep.testing.sim.sampling import sample
 from nightkeep.testing.sim.scenario import Delivery, Match, Reply, ScriptedCall, ScriptedUsage, Turn
 

@@ -22,7 +22,7 @@ from nightkeep.testing.sim.accounts import AccountState, label, masked
 from nightkeep.testing.sim.asked import Asked, Refusal, Refused
 from nightkeep.testing.sim.bedrock import aws_frame, is_signed
 from nightkeep.testing.sim.control import answer_control
-from nightkeep.testing.sim.delivery import Sleep, abort, deliver_stream, deliver_whole, hang
+from nightkeep.testing.sim.delivery import Sleep, deliver_stream, deliver_whole, hang
 from nightkeep.testing.sim.faults import Fault, change_body, change_pieces, change_reply, parse_fault, refusal_of
 from nightkeep.testing.sim.records import Record, Records
 from nightkeep.testing.sim.routes import Route, find_route, key_of
@@ -36,7 +36,9 @@ __all__ = ["RunningSim", "start_sim"]
 _MARK = ("x-nightkeep-simulated", "1")
 _JSON = ("content-type", "application/json")
 _SSE = ("content-type", "text/event-stream; charset=utf-8")
-_HTML = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+_HTML = (
+    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+)
 _FAULT_KEY = "sim-fault-"
 _decode = msgspec.json.Decoder().decode
 
@@ -138,7 +140,9 @@ class SimServer:
         job.fault = self._fault(job)
         if job.fault is not None and await self._early_fault(job, job.fault):
             return
-        refusal = job.account.admit(job.asked.input_tokens, job.asked.model, self.clock.monotonic()) if job.account else None
+        refusal = (
+            job.account.admit(job.asked.input_tokens, job.asked.model, self.clock.monotonic()) if job.account else None
+        )
         if refusal is not None:
             raise Refused(refusal)
         billed = [0.0]
@@ -202,7 +206,11 @@ class SimServer:
             raise Refused(Refusal(kind="invalid", message="The body of the request must be a JSON object."))
         asked.body = body
         self._name_model(job, body)
-        self._read_by_wire(job, body)
+        try:
+            self._read_by_wire(job, body)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            message = f"A field of the request has the wrong type. ({error})"
+            raise Refused(Refusal(kind="invalid", message=message)) from error
         job.section.check_model(asked)
         record.model, record.stream, record.turn = asked.model, asked.stream, asked.turn
         record.text = asked.text[:200]
@@ -211,7 +219,11 @@ class SimServer:
     def _name_model(self, job: _Job, body: dict[str, Any]) -> None:
         model = job.route.model or body.get("model")
         if not model or not isinstance(model, str):
-            message = "you must provide a model parameter" if job.route.wire != "anthropic_messages" else "model: Field required"
+            message = (
+                "you must provide a model parameter"
+                if job.route.wire != "anthropic_messages"
+                else "model: Field required"
+            )
             raise Refused(Refusal(kind="invalid", message=message, param="model"))
         job.asked.model = job.record.model = model
 

@@ -14,7 +14,7 @@ import msgspec
 from nightkeep.testing.sim.asked import Asked, Refusal, Refused
 from nightkeep.testing.sim.script import Played
 
-__all__ = ["Error", "Piece", "SimWire", "invalid", "js"]
+__all__ = ["Error", "Piece", "SimWire", "invalid", "js", "words"]
 
 _encode = msgspec.json.encode
 
@@ -22,6 +22,11 @@ _encode = msgspec.json.encode
 def js(value: Any) -> str:
     """JSON text of a value."""
     return _encode(value).decode()
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text: long lists of names stay readable this way."""
+    return frozenset(text.split())
 
 
 class Piece(msgspec.Struct, gc=False):
