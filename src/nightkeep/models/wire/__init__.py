@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from nightkeep.models.wire.anthropic_messages import AnthropicMessagesCodec
 from nightkeep.models.wire.base import Codec, Wire
+from nightkeep.models.wire.openai_chat import OpenaiChatCodec
 
 __all__ = ["CODECS"]
 
 CODECS: dict[Wire, Codec] = {
+    Wire.OPENAI_CHAT: OpenaiChatCodec(),
     Wire.ANTHROPIC_MESSAGES: AnthropicMessagesCodec(),
 }
 """The codec of each wire."""

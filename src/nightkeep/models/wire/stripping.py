@@ -8,7 +8,10 @@ from __future__ import annotations
 from nightkeep.core.messages import ChatRequest
 from nightkeep.models.wire.base import Stripped, Wire
 
-__all__ = ["PARAMETER_NAMES", "StripList"]
+__all__ = ["NEVER_REPORTED", "PARAMETER_NAMES", "StripList"]
+
+NEVER_REPORTED = frozenset({"stream_options"})
+"""Parameters of the client's own wire that we honour ourselves whatever the target is: nothing is lost without them."""
 
 PARAMETER_NAMES: dict[str, dict[Wire, str]] = {
     "max_output_tokens": {
@@ -73,7 +76,8 @@ class StripList:
     def note_foreign(self, request: ChatRequest) -> None:
         """Report every parameter that only the client's wire knows."""
         for name in request.foreign:
-            self.note_named(name)
+            if name not in NEVER_REPORTED:
+                self.note_named(name)
 
     def done(self) -> tuple[Stripped, ...]:
         """Everything that was noted, in order."""
