@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nightkeep.models.wire.anthropic_messages import AnthropicMessagesCodec
 from nightkeep.models.wire.base import Codec, Wire
+from nightkeep.models.wire.gemini import GeminiCodec
 from nightkeep.models.wire.openai_chat import OpenaiChatCodec
 
 __all__ = ["CODECS"]
@@ -11,5 +12,6 @@ __all__ = ["CODECS"]
 CODECS: dict[Wire, Codec] = {
     Wire.OPENAI_CHAT: OpenaiChatCodec(),
     Wire.ANTHROPIC_MESSAGES: AnthropicMessagesCodec(),
+    Wire.GEMINI: GeminiCodec(),
 }
 """The codec of each wire."""

@@ -102,6 +102,10 @@ class AnthropicMessagesCodec:
         """Write an error answer."""
         return write_error(error)
 
+    def read_count_request(self, body: bytes, head: Head) -> ChatRequest:
+        """Read a ``count_tokens`` request: a chat request without a limit."""
+        return read_chat_request(body, head)
+
     def write_count_request(self, request: ChatRequest, model: str, source: Wire) -> Written:
         """A request for ``count_tokens``: the chat request without what does not count."""
         written = write_chat_request(request, model, source)
