@@ -77,7 +77,7 @@ class Upstream:
     async def read(self, idle_s: float, limit_bytes: int) -> bytes:
         """The whole body. Raises as ``next_chunk`` does, and TOO_LARGE over ``limit_bytes``."""
         connection = self._connection
-        if connection.is_complete and len(connection.chunks) == 1:
+        if connection.is_complete and len(connection.chunks) == 1 and len(connection.chunks[0]) <= limit_bytes:
             return await connection.next_chunk(idle_s)
         pieces: list[bytes] = []
         size = 0

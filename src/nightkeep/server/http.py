@@ -115,6 +115,8 @@ class Exchange:
     def _head(self, status: int, headers: list[tuple[str, str]], framing: str) -> bytes:
         connection = self._connection
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if lines.count("\r") != len(headers) or lines.count("\n") != len(headers):
+            lines = "".join([f"{name}: {' '.join(value.split())}\r\n" for name, value in headers])
         closing = "" if connection.keep_alive else "connection: close\r\n"
         first = _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
         return first + f"{lines}date: {connection.server.date}\r\n{framing}{closing}\r\n".encode("latin-1", "replace")

@@ -1,0 +1,92 @@
+"""How far a call has come: its route, what was tried, and what its request says on each wire it was said on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from nightkeep.core.events import Event
+from nightkeep.core.messages import ChatRequest
+from nightkeep.models.gateway.call import Call
+from nightkeep.models.routing import Candidate, Route
+from nightkeep.models.wire import CODECS
+from nightkeep.models.wire.base import Encoder, Stripped, Wire, Written
+
+__all__ = ["Progress", "Said"]
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A request as one target will read it."""
+
+    wire: Wire
+    body: bytes
+    stripped: tuple[Stripped, ...]
+
+
+class Progress:
+    """What the gateway knows of a call between its attempts."""
+
+    __slots__ = ("_request", "_said", "attempts", "call", "excluded", "index", "route")
+
+    def __init__(self, call: Call, route: Route) -> None:
+        self.call = call
+        self.route = route
+        self.index = 0  # into the route's candidates
+        self.attempts = 0
+        self.excluded: frozenset[str] = frozenset()  # accounts that failed for this call on this target
+        self._request: ChatRequest | None = None
+        self._said: dict[tuple[Wire, str], Said] = {}
+
+    @property
+    def candidate(self) -> Candidate:
+        """The target in turn."""
+        return self.route.candidates[self.index]
+
+    @property
+    def rest(self) -> Sequence[Candidate]:
+        """The targets after it."""
+        return self.route.candidates[self.index + 1 :]
+
+    def next_target(self) -> bool:
+        """Go to the next target; False where there is none."""
+        if self.index + 1 >= len(self.route.candidates):
+            return False
+        self.index += 1
+        self.excluded = frozenset()
+        return True
+
+    def say(self, wire: Wire, model: str) -> Said:
+        """The request on a wire for a model; translated once and kept.
+
+        Raises:
+            UntranslatableError: it cannot be said there without changing its meaning.
+        """
+        key = (wire, model)
+        said = self._said.get(key)
+        if said is None:
+            said = self._said[key] = self._say(wire, model)
+        return said
+
+    def _say(self, wire: Wire, model: str) -> Said:
+        call = self.call
+        codec = CODECS[call.door.wire]
+        if wire is call.door.wire:
+            return Said(wire, codec.retarget(call.body, call.head, model), ())
+        written: Written = CODECS[wire].write_request(self.request(), model, call.door.wire)
+        return Said(wire, written.body, written.stripped)
+
+    def request(self) -> ChatRequest:
+        """The request in neutral words; read once. Raises RequestError where it is malformed."""
+        if self._request is None:
+            self._request = CODECS[self.call.door.wire].read_request(self.call.body, self.call.head)
+        return self._request
+
+    def encoder(self, wire: Wire, model: str) -> Encoder:
+        """A writer of replies in the client's wire."""
+        is_same = wire is self.call.door.wire
+        return CODECS[self.call.door.wire].encoder(model, None if is_same else self.request())
+
+    def answer_body(self, wire: Wire, model: str, body: bytes, events: list[Event]) -> bytes:
+        """A whole reply for the client: as it came on the same wire, said again on another."""
+        return body if wire is self.call.door.wire else self.encoder(wire, model).whole(events)

@@ -1,0 +1,131 @@
+"""A committed stream on its way to the client: passed on as it came, or said again in the client's wire.
+
+From here on nothing can be retried: when the provider's stream breaks, the client gets the typed error
+event of its own wire, which says that the text is incomplete. It never sees an ending that the model
+did not make.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from nightkeep.core.events import Event, Failed, PartDelta, UsageReported
+from nightkeep.core.outcome import Outcome, Verdict
+from nightkeep.models.classify import classify_fault
+from nightkeep.models.gateway.attempt import Opened, Patience
+from nightkeep.models.gateway.call import Answer
+from nightkeep.models.gateway.stream import Piece
+from nightkeep.models.transport import Fault, TransportError
+from nightkeep.models.wire.base import Encoder, WireError
+
+__all__ = ["SlowStream", "relay"]
+
+_SUCCESS = Verdict(outcome=Outcome.SUCCESS, status=200)
+
+
+class SlowStream:
+    """Tells when a provider drips: fewer than ``events_per_s`` content events a second over a window.
+
+    Source: a provider that drips one token a second holds a stream for ever (bifrost#6472).
+    """
+
+    WINDOW_S = 30.0
+
+    def __init__(self, events_per_s: float, now: float) -> None:
+        self._least = events_per_s * self.WINDOW_S
+        self._since = now
+        self._seen = 0
+
+    def check(self, output_events: int, now: float) -> bool:
+        """Whether the window that ends now was too slow."""
+        if now - self._since < self.WINDOW_S:
+            return False
+        is_slow = output_events - self._seen < self._least
+        self._since, self._seen = now, output_events
+        return is_slow
+
+
+async def relay(
+    opened: Opened,
+    answer: Answer,
+    encoder: Encoder,
+    patience: Patience,
+    *,
+    is_same_wire: bool,
+    hides_usage: bool,
+    min_events_per_s: float,
+) -> Verdict:
+    """Carry a stream to its end; the verdict says how it ended. The answer has been started."""
+    loop = asyncio.get_running_loop()
+    stream = opened.stream
+    write = _pass_on(hides_usage) if is_same_wire else _translate(encoder)
+    slow = SlowStream(min_events_per_s, loop.time())
+    verdict = _SUCCESS
+    pieces = opened.pieces
+    try:
+        while True:
+            if data := write(pieces):
+                answer.send(data)
+                await answer.drain()
+            if stream.is_over or stream.failure is not None:
+                break
+            now = loop.time()
+            if slow.check(stream.output_events, now) and not stream.is_ended:
+                raise TransportError(Fault.IDLE_TIMEOUT, "the stream drips too slowly", was_sent=True)
+            pieces = await stream.pull(min(patience.idle_s, max(0.001, patience.deadline - now)))
+    except TransportError as error:
+        verdict = classify_fault(error.fault, error.detail)
+    finally:
+        stream.close()
+    if verdict is _SUCCESS and stream.failure is not None:
+        failed = stream.failure
+        verdict = Verdict(outcome=Outcome.CUT_STREAM, status=200, message=failed.message, provider_code=failed.code)
+    elif verdict is _SUCCESS and not stream.is_ended:
+        verdict = Verdict(outcome=Outcome.CUT_STREAM, status=200, message="the stream ended before its end mark")
+    if verdict is not _SUCCESS:
+        answer.send(encoder.fail(_incomplete(verdict, "".join(stream.texts))))
+    answer.finish()
+    return verdict
+
+
+def _incomplete(verdict: Verdict, text: str) -> WireError:
+    return WireError(
+        status=504 if verdict.outcome is Outcome.TIMED_OUT else 502,
+        code="stream_cut",
+        kind="timeout" if verdict.outcome is Outcome.TIMED_OUT else "api_error",
+        message=(
+            f"the answer is INCOMPLETE: the provider's stream broke after {len(text)} characters "
+            f"({verdict.message or verdict.outcome}). What you have so far is all there is; send the request again."
+        ),
+        data={"code": "stream_cut", "outcome": str(verdict.outcome), "characters": len(text)},
+    )
+
+
+def _pass_on(hides_usage: bool) -> Callable[[list[Piece]], bytes]:
+    """Bytes as they came, less error events (we say it better) and usage that the client did not ask for."""
+
+    def write(pieces: list[Piece]) -> bytes:
+        if len(pieces) == 1 and len(pieces[0].events) == 1 and type(pieces[0].events[0]) is PartDelta:
+            return pieces[0].raw
+        return b"".join([piece.raw for piece in pieces if _is_for_client(piece.events, hides_usage)])
+
+    return write
+
+
+def _is_for_client(events: list[Event], hides_usage: bool) -> bool:
+    if not events:
+        return True
+    last = events[-1]
+    if type(last) is Failed:
+        return False
+    return not (hides_usage and len(events) == 1 and type(last) is UsageReported)
+
+
+def _translate(encoder: Encoder) -> Callable[[list[Piece]], bytes]:
+    def write(pieces: list[Piece]) -> bytes:
+        return b"".join(
+            [encoder.feed(event) for piece in pieces for event in piece.events if type(event) is not Failed]
+        )
+
+    return write
