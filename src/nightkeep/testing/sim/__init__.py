@@ -25,6 +25,7 @@ from nightkeep.testing.sim.scenario import (
     Turn,
 )
 from nightkeep.testing.sim.server import RunningSim, start_sim
+from nightkeep.testing.sim.threaded import running_sim
 
 __all__ = [
     "FAULTS",
@@ -45,5 +46,6 @@ __all__ = [
     "Turn",
     "load_scenario",
     "parse_scenario",
+    "running_sim",
     "start_sim",
 ]

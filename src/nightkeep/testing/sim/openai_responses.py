@@ -11,6 +11,8 @@ import zlib
 from collections import OrderedDict
 from typing import Any
 
+import msgspec
+
 from nightkeep.testing.sim.asked import Asked, Refusal, count_tokens
 from nightkeep.testing.sim.openai_chat import openai_error
 from nightkeep.testing.sim.script import Call, Played
@@ -110,9 +112,10 @@ class OpenAIResponses:
 
     def error_event(self, refusal: Refusal, number: int) -> bytes:
         """See ``SimWire.error_event``."""
-        error = openai_error(refusal, number).body[len(b'{"error":') : -1].decode()
-        text = f'{{"type":"error","sequence_number":99999,{error[1:]}'
-        return f"event: error\ndata: {text}\n\n".encode()
+        error = msgspec.json.decode(openai_error(refusal, number).body)["error"]
+        code = error["code"] or error["type"]
+        said = {"type": "error", "sequence_number": 99999, "code": code, "message": error["message"], "param": None}
+        return f"event: error\ndata: {js(said)}\n\n".encode()
 
 
 class _Stream:
