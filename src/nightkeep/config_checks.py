@@ -176,10 +176,7 @@ def _models(settings: Settings, names: Names) -> Iterator[Finding]:
 def _cycles(settings: Settings) -> Iterator[Finding]:
     done: set[str] = set()
     for start in settings.models:
-        trail: list[str] = []
-        cycle = _walk(start, settings, trail, done)
-        if cycle:
-            done.update(cycle)
+        for cycle in _walk(start, settings, done):
             yield Finding(
                 ("models", cycle[0], "targets"),
                 f"goes round in a circle: {' -> '.join(cycle)}",
@@ -187,23 +184,22 @@ def _cycles(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _walk(start: str, settings: Settings, trail: list[str], done: set[str]) -> list[str] | None:
-    """Depth first with a stack of its own, so that a chain of any length is walked."""
-    stack: list[tuple[str, int]] = [(start, 0)]
+def _walk(start: str, settings: Settings, done: set[str]) -> Iterator[list[str]]:
+    """Every circle that is reached from a name, each name looked at once; with a stack, since chains may be long."""
+    trail: dict[str, None] = {}  # in order
+    stack: list[tuple[str, bool]] = [(start, False)]
     while stack:
-        name, depth = stack.pop()
-        del trail[depth:]
-        if name in trail:
-            return [*trail[trail.index(name) :], name]
-        if name in done or name not in settings.models:
-            continue
-        trail.append(name)
-        targets = [each for each in settings.models[name].targets if each in settings.models]
-        if not targets:
+        name, is_leaving = stack.pop()
+        if is_leaving:
+            del trail[name]
             done.add(name)
-        stack.extend((each, depth + 1) for each in targets)
-    done.add(start)
-    return None
+        elif name in trail:
+            names = list(trail)
+            yield [*names[names.index(name) :], name]
+        elif name in settings.models and name not in done:
+            trail[name] = None
+            stack.append((name, True))
+            stack.extend((each, False) for each in settings.models[name].targets)
 
 
 def _routes(settings: Settings, names: Names) -> Iterator[Finding]:

@@ -110,9 +110,7 @@ def _scope(value: str) -> str:
 
 def _name(value: str) -> str:
     if not _NAME.match(value):
-        raise _refused(
-            f"the name {value[:40]!r} is not allowed", "use up to 80 letters, digits, '.', '_' and '-', no dot first"
-        )
+        raise _refused("is no allowed name", "use up to 80 letters, digits, '.', '_' and '-', no dot first")
     return value
 
 

@@ -81,7 +81,8 @@ def _print_check(
                 "valid": is_valid,
                 "file": str(path) if path else None,
                 "errors": [_as_dict(each) for each in errors] + [_note(each) for each in notes if each.is_error],
-                "warnings": [_as_dict(each) for each in warnings] + [_note(each) for each in notes if not each.is_error],
+                "warnings": [_as_dict(each) for each in warnings]
+                + [_note(each) for each in notes if not each.is_error],
             }
         )
         return
