@@ -52,7 +52,7 @@ def unpack_signature(signature: str | None) -> str | None:
     """A ``thoughtSignature`` as it came, or another vendor's signature that we packed into one."""
     if signature and signature.startswith(_TAGGED):
         try:
-            return base64.b64decode(signature).decode()
+            return base64.b64decode(_standard_base64(signature)).decode()
         except (binascii.Error, UnicodeDecodeError):
             return signature
     return signature or None
