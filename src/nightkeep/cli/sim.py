@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 
 from nightkeep.core.errors import ConfigError
 from nightkeep.testing.sim import Scenario, load_scenario, start_sim
@@ -37,7 +38,7 @@ def command(context: click.Context, host: str, port: int, scenario_file: Path | 
         return
     scenario = _load(scenario_file, as_json) if scenario_file is not None else Scenario()
     try:
-        asyncio.run(_serve(scenario, host, port, as_json))
+        uvloop.run(_serve(scenario, host, port, as_json))
     except OSError as error:
         _fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port", as_json, {})
         sys.exit(_EXIT_FAILED)
