@@ -1,0 +1,674 @@
+"""The book of all accounts: who may send which call now, who waits, and what each answer does to an account.
+
+The one face of accounts, pools, limits, quotas, breakers and the queue for the gateway. It makes no I/O: the time
+comes from a clock, wake-ups from a ``schedule`` function, and what changed goes out through ``on_change``. It is
+for one event loop and has no locks. Inside, times are monotonic seconds; the wall clock is only asked about once
+a second, and a jump of it moves quota resets but no cooling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from nightkeep.core.clock import Clock
+from nightkeep.core.outcome import Outcome, Verdict
+from nightkeep.models.account_live import Block, LiveAccount
+from nightkeep.models.account_views import view_account
+from nightkeep.models.accounts import (
+    AccountChange,
+    AccountSpec,
+    AccountState,
+    AccountStatus,
+    disable,
+    enable,
+    evolve,
+    lapse,
+    spend,
+)
+from nightkeep.models.breaker import COUNTED_OUTCOMES
+from nightkeep.models.leases import AccountView, Exhausted, Lease, Wait, exhausted_error, moment
+from nightkeep.models.pool_table import PoolTable, check_pools, make_tag_meters
+from nightkeep.models.pools import Group, PoolEpisode, PoolSpec, TagLimit
+from nightkeep.models.queue import OLDEST_EVERY, Demand, FairQueue, Waiter
+from nightkeep.models.quota import NEVER, make_window
+
+__all__ = ["AccountBook", "BreakerChange", "Change", "Schedule", "schedule_on_running_loop"]
+
+Schedule = Callable[[float, Callable[[], None]], Callable[[], None] | None]
+"""``schedule(at_monotonic, callback)`` returns what cancels it, or None when nothing can be scheduled here."""
+
+_LOG: Final = logging.getLogger(__name__)
+_IN_CONFIG: Final = "disabled in the configuration"
+_CALIBRATE_S: Final = 1.0
+_JUMP_S: Final = 0.5  # the wall clock moved on its own by more than this
+_LASTING: Final = frozenset({"quota_exhausted", "suspended", "auth_failed", "disabled", "quota"})
+
+
+class BreakerChange(msgspec.Struct, frozen=True, kw_only=True, tag="breaker_changed"):
+    """The breaker of an account and model opened (again) or closed."""
+
+    account: str
+    model: str
+    is_open: bool
+    at: float  # epoch seconds
+    until: float | None  # epoch seconds
+
+
+Change = AccountChange | BreakerChange | PoolEpisode
+
+
+def schedule_on_running_loop(clock: Clock) -> Schedule:
+    """Timers of the event loop that is running; outside of one nobody waits, and states lapse when looked at."""
+
+    def schedule(at: float, callback: Callable[[], None]) -> Callable[[], None] | None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        return loop.call_later(max(0.0, at - clock.monotonic()), callback).cancel
+
+    return schedule
+
+
+class AccountBook:
+    """All pools and accounts of the process."""
+
+    def __init__(
+        self,
+        pools: Sequence[PoolSpec],
+        accounts: Sequence[AccountSpec],
+        clock: Clock,
+        *,
+        on_change: Callable[[Change], None],
+        tag_limits: Sequence[TagLimit] = (),
+        jitter: Callable[[], float] = lambda: 1.0,
+        schedule: Schedule | None = None,
+        most_waiting: int = 1_000,
+    ) -> None:
+        self._clock = clock
+        self._on_change = on_change
+        self._jitter = jitter
+        self._schedule = schedule or schedule_on_running_loop(clock)
+        self._queue: FairQueue[Lease] = FairQueue(most_waiting)
+        self._accounts: dict[str, LiveAccount] = {}
+        self._dirty: set[str] = set()
+        self._grants = 0
+        self._cancel_timer: Callable[[], None] | None = None
+        self._timer_at = NEVER
+        self._calibrated = clock.monotonic()
+        self._offset = clock.now().timestamp() - self._calibrated
+        self._table = PoolTable((), {}, ())
+        self._tag_meters = make_tag_meters((), ())
+        self.reconfigure(pools, accounts, tag_limits=tag_limits)
+
+    # --- the hot path -------------------------------------------------------------------------------------------
+
+    def try_acquire(
+        self,
+        pool: str | None,
+        provider: str,
+        model: str,
+        *,
+        tag: str | None,
+        scope: str,
+        tokens: int,
+        exclude: frozenset[str] = frozenset(),
+    ) -> Lease | Wait | Exhausted:
+        """Take an account for a call now, or say why not. Who waits already for the same goes first."""
+        now = self._now()
+        known = self._table.known_tag(tag) if tag is not None else None
+        group = self._table.group(pool, provider, known)
+        if self._queue.size and (pool, provider, known, model, exclude) in self._queue.demands:
+            return self._why_not(group, model, tokens, exclude, now, None, "others wait for the same")
+        lease = self._take(group, model, tag, scope, tokens, exclude, now, None)
+        return lease if lease is not None else self._why_not(group, model, tokens, exclude, now, None)
+
+    def settle(self, lease: Lease, verdict: Verdict, tokens_used: int) -> None:
+        """The call of a lease has ended. A second time does nothing."""
+        if lease.is_over:
+            return
+        lease.is_over = True
+        now = self._now()
+        epoch = now + self._offset
+        account = lease.account
+        account.settle(lease.entry, lease.tokens_reserved, tokens_used, now, epoch)
+        for meter, entry in lease.tag_entries:
+            meter.in_flight -= 1
+            meter.meter.correct(entry, tokens_used, now)
+        account.last_verdict = verdict
+        if self._accounts.get(lease.account_id) is account:
+            self._dirty.add(lease.account_id)
+            self._judge(lease, account, verdict, now, epoch)
+        if self._queue.size:
+            self._serve_beside(lease, now)
+
+    def _now(self) -> float:
+        now = self._clock.monotonic()
+        if now - self._calibrated >= _CALIBRATE_S:
+            self._calibrate(now)
+        return now
+
+    def _take(
+        self,
+        group: Group,
+        model: str,
+        tag: str | None,
+        scope: str,
+        tokens: int,
+        exclude: frozenset[str],
+        now: float,
+        waiter: Waiter[Lease] | None,
+    ) -> Lease | None:
+        for meter in group.tag_meters:
+            if not meter.is_ready(tokens, now):
+                return None
+        epoch = now + self._offset
+        account = group.choose(model, tokens, exclude, now, epoch, waiter)
+        if account is None:
+            return None
+        if account.state.until is not None:
+            self._set(account, _lapsed(account, now, epoch), epoch)
+        entry, is_probe = account.take(model, tokens, now, epoch)
+        self._grants += 1
+        lease = Lease(account.spec.id, model, tag, scope, tokens, is_probe, account, entry)
+        if group.tag_meters:
+            lease.tag_entries = tuple((meter, meter.meter.take(tokens, now)) for meter in group.tag_meters)
+            for meter in group.tag_meters:
+                meter.in_flight += 1
+        return lease
+
+    def _judge(self, lease: Lease, account: LiveAccount, verdict: Verdict, now: float, epoch: float) -> None:
+        outcome = verdict.outcome
+        if (account.breakers or outcome in COUNTED_OUTCOMES) and account.record(
+            lease.model, outcome, now, is_probe=lease.is_probe
+        ):
+            self._tell_breaker(account, lease.model, epoch)
+        state = account.state
+        if outcome is not Outcome.SUCCESS or state.rate_streak or state.quota_streak:
+            state = evolve(
+                _lapsed(account, now, epoch), verdict, epoch, jitter=self._jitter(), own_reset=account.own_reset(epoch)
+            )
+        if account.quotas:
+            window = account.spent_window(epoch)
+            if window is not None:
+                state = spend(state, window.resets_at(epoch), f"per {window.quota.per}", epoch)
+        if state is not account.state:
+            self._set(account, state, epoch, outcome)
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    async def acquire(
+        self,
+        pool: str | None,
+        provider: str,
+        model: str,
+        *,
+        tag: str | None,
+        scope: str,
+        tokens: int,
+        priority: int,
+        deadline: float,
+        exclude: frozenset[str] = frozenset(),
+    ) -> Lease:
+        """Take an account for a call, waiting in the fair queue until ``deadline`` (monotonic seconds).
+
+        A lower ``priority`` is served sooner.
+
+        Raises:
+            PoolExhaustedError: at once when nothing can come back before the deadline or the queue is full, else
+                when the deadline passes. ``data``: pool, provider, model, reason, resets_at, retry_after_s, states.
+        """
+        answer = self.try_acquire(pool, provider, model, tag=tag, scope=scope, tokens=tokens, exclude=exclude)
+        if isinstance(answer, Lease):
+            return answer
+        now = self._now()
+        error = self._refusal(answer, deadline, now)
+        if error is not None:
+            raise exhausted_error(error, pool=pool, provider=provider, model=model, now=now, offset=self._offset)
+        waiter: Waiter[Lease] = Waiter(scope, tokens, priority, deadline, asyncio.get_running_loop().create_future())
+        waiter.tag = tag
+        waiter.since_grant = self._grants
+        known = self._table.known_tag(tag) if tag is not None else None
+        key = (pool, provider, known, model, exclude)
+        self._queue.add(key, waiter)
+        self._serve([self._queue.demands[key]], now)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+                self.release(waiter.future.result())
+            else:
+                self._leave(waiter)
+            raise
+
+    def release(self, lease: Lease) -> None:
+        """Give back a lease whose call was never sent: nothing is counted. A second time does nothing."""
+        if lease.is_over:
+            return
+        lease.is_over = True
+        now = self._now()
+        lease.account.undo(
+            lease.model, lease.entry, lease.tokens_reserved, now + self._offset, is_probe=lease.is_probe
+        )
+        for meter, entry in lease.tag_entries:
+            meter.in_flight -= 1
+            meter.meter.undo(entry)
+        if self._queue.size:
+            self._serve_beside(lease, now)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return self._queue.size
+
+    def _refusal(self, answer: Wait | Exhausted, deadline: float, now: float) -> Wait | Exhausted | None:
+        """Why waiting makes no sense; None when it does."""
+        if isinstance(answer, Exhausted) and answer.until is None:
+            return answer
+        if deadline <= now or (answer.until is not None and answer.until > deadline):
+            return answer
+        if self._queue.is_full:
+            reason = f"the queue is full ({self._queue.size} calls wait); send less at a time, or later"
+            return Wait(until=max(now + 1.0, answer.until or 0.0), reason=reason, states=answer.states)
+        return None
+
+    def _leave(self, waiter: Waiter[Lease]) -> None:
+        """A waiter goes, and what was kept for it is free again."""
+        demand = waiter.demand
+        self._queue.remove(waiter)
+        if demand is None:
+            return
+        if waiter.has_saved:
+            self._unsave(waiter, self._group_of(demand))
+            self._serve_all(self._now())
+        elif demand.size:  # those behind it may need less
+            self._serve([demand], self._now())
+
+    @staticmethod
+    def _unsave(waiter: Waiter[Lease], group: Group) -> None:
+        for account in group.members:
+            if account.saved_for is waiter:
+                account.saved_for = None
+
+    def _group_of(self, demand: Demand[Lease]) -> Group:
+        pool, provider, tag, _, _ = demand.key
+        return self._table.group(pool, provider, tag)
+
+    def _serve_beside(self, lease: Lease, now: float) -> None:
+        """Serve those who could take what a lease gave back."""
+        meters = {meter for meter, _ in lease.tag_entries}
+        found = []
+        for demand in self._queue.demands.values():
+            group = self._group_of(demand)
+            if lease.account in group.members or not meters.isdisjoint(group.tag_meters):
+                found.append(demand)
+        if found:
+            self._serve(found, now)
+
+    def _serve_all(self, now: float) -> None:
+        self._serve(list(self._queue.demands.values()), now)
+
+    def _serve(self, demands: Sequence[Demand[Lease]], now: float) -> None:
+        for demand in demands:
+            self._reject_overdue(demand, now)
+        self._queue.serve(demands, lambda waiter: self._try_waiter(waiter, now))
+        for demand in demands:
+            first = demand.first_deadline()
+            if first is not None:
+                self._wake_at(min(first, demand.ready_at), now)
+
+    def _reject_overdue(self, demand: Demand[Lease], now: float) -> None:
+        first = demand.first_deadline()
+        if first is None or first > now:
+            return
+        answer = self._why_not(self._group_of(demand), demand.key[3], 0, demand.key[4], now, None)
+        for waiter in demand.overdue(math.nextafter(now, NEVER)):
+            self._reject(waiter, answer, now)
+
+    def _try_waiter(self, waiter: Waiter[Lease], now: float) -> bool:
+        demand = waiter.demand
+        if demand is None or waiter.future.done():
+            self._queue.remove(waiter)
+            return False
+        group = self._group_of(demand)
+        model, exclude = demand.key[3], demand.key[4]
+        lease = self._take(group, model, waiter.tag, waiter.scope, waiter.tokens, exclude, now, waiter)
+        if lease is not None:
+            if waiter.has_saved:
+                self._unsave(waiter, group)
+            waiter.future.set_result(lease)
+            return True
+        answer = self._why_not(group, model, waiter.tokens, exclude, now, waiter)
+        if self._reject(waiter, answer, now):
+            return False
+        floor = self._why_not(group, model, 0, exclude, now, waiter) if waiter.tokens else answer
+        demand.ready_at = NEVER if answer.until is None else max(answer.until, now)
+        bound = NEVER if isinstance(floor, Exhausted) and floor.until is None else floor.until
+        if bound is not None:
+            for overdue in demand.overdue(bound):
+                self._reject(overdue, floor, now)
+        self._save_for(waiter, group, model, now)
+        return False
+
+    def _reject(self, waiter: Waiter[Lease], answer: Wait | Exhausted, now: float) -> bool:
+        error = self._refusal_of_waiter(answer, waiter.deadline, now)
+        demand = waiter.demand
+        if error is None or demand is None:
+            return False
+        self._queue.remove(waiter)
+        if waiter.has_saved:
+            self._unsave(waiter, self._group_of(demand))
+        if not waiter.future.done():
+            pool, provider, _, model, _ = demand.key
+            waiter.future.set_exception(
+                exhausted_error(error, pool=pool, provider=provider, model=model, now=now, offset=self._offset)
+            )
+        return True
+
+    @staticmethod
+    def _refusal_of_waiter(answer: Wait | Exhausted, deadline: float, now: float) -> Wait | Exhausted | None:
+        if isinstance(answer, Exhausted) and answer.until is None:
+            return answer
+        if deadline <= now:
+            return msgspec.structs.replace(answer, reason=f"waited to the deadline ({answer.reason})")
+        return answer if answer.until is not None and answer.until > deadline else None
+
+    def _save_for(self, waiter: Waiter[Lease], group: Group, model: str, now: float) -> None:
+        """Keep an account free for a request that is too large to ever find enough tokens left by smaller ones."""
+        if waiter.has_saved or self._grants - waiter.since_grant < OLDEST_EVERY:
+            return
+        best: tuple[float, LiveAccount] | None = None
+        for account in group.members:
+            blocks = account.blocks(model, waiter.tokens, now, now + self._offset, waiter)
+            if account.saved_for is None and any(block.reason == "limit per minute" for block in blocks):
+                at = max(block.at for block in blocks)
+                if all(block.reason in ("limit per minute", "busy") for block in blocks) and (
+                    best is None or at < best[0]
+                ):
+                    best = (at, account)
+        if best is not None:
+            best[1].saved_for = waiter
+            waiter.has_saved = True
+
+    # --- why not, and when ---------------------------------------------------------------------------------------
+
+    def _why_not(
+        self,
+        group: Group,
+        model: str,
+        tokens: int,
+        exclude: frozenset[str],
+        now: float,
+        waiter: Waiter[Lease] | None,
+        reason: str = "",
+    ) -> Wait | Exhausted:
+        epoch = now + self._offset
+        earliest = NEVER
+        states: dict[str, str] = {}
+        is_lasting = True
+        for account in group.members:
+            if account.spec.id in exclude:
+                states[account.spec.id] = "tried already"
+                continue
+            blocks = account.blocks(model, tokens, now, epoch, waiter)
+            worst = max(blocks, key=lambda block: block.at, default=Block("available", now))
+            states[account.spec.id] = worst.reason
+            earliest = min(earliest, worst.at)
+            is_lasting = is_lasting and (worst.reason in _LASTING or worst.at == NEVER)
+        if earliest == NEVER or (is_lasting and earliest > now):
+            until = None if earliest == NEVER else earliest
+            return Exhausted(
+                until=until,
+                resets_at=moment(until + self._offset) if until is not None else None,
+                reason=_summary(states),
+                states=states,
+            )
+        for meter in group.tag_meters:
+            if meter.in_flight >= meter.most_concurrent:
+                reason = reason or f"tag {'/'.join(meter.spec.tags)} has its {meter.most_concurrent} calls in flight"
+            elif not meter.is_ready(tokens, now):
+                reason = reason or f"tag {'/'.join(meter.spec.tags)} has used its minute"
+                earliest = max(earliest, meter.meter.earliest(tokens, now))
+        return Wait(until=earliest if earliest > now else None, reason=reason or _summary(states), states=states)
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Take back what has passed and serve who waits. The timers call it; it may be called at any time."""
+        now = self._now()
+        epoch = now + self._offset
+        for account in list(self._accounts.values()):
+            if account.state.until is not None and now >= account.blocked_until:
+                self._set(account, _lapsed(account, now, epoch), epoch)
+        if self._queue.size:
+            self._serve_all(now)
+        self._wake_for_states(now)
+
+    def _on_timer(self) -> None:
+        self._cancel_timer = None
+        self._timer_at = NEVER
+        self.tick()
+
+    def _wake_at(self, at: float, now: float) -> None:
+        if at >= self._timer_at or at == NEVER:
+            return
+        if self._cancel_timer is not None:
+            self._cancel_timer()
+        self._cancel_timer = self._schedule(max(at, now), self._on_timer)
+        self._timer_at = at if self._cancel_timer is not None else NEVER
+
+    def _wake_for_states(self, now: float) -> None:
+        at = min((a.blocked_until for a in self._accounts.values() if a.blocked_until > now), default=NEVER)
+        self._wake_at(at, now)
+
+    def _calibrate(self, now: float) -> None:
+        """Read the wall clock again. A jump moves quota resets, which are wall-clock times, but no cooling."""
+        self._calibrated = now
+        offset = self._clock.now().timestamp() - now
+        jump, self._offset = offset - self._offset, offset
+        if abs(jump) < _JUMP_S:
+            return
+        for account in self._accounts.values():
+            state = account.state
+            if state.until is not None and state.health is AccountStatus.COOLING:
+                state = msgspec.structs.replace(state, until=state.until + jump)
+            account.set_state(state, offset)
+        self._wake_for_states(now)
+
+    # --- states -------------------------------------------------------------------------------------------------
+
+    def _set(self, account: LiveAccount, state: AccountState, epoch: float, outcome: Outcome | None = None) -> None:
+        before = account.state
+        if state is before:
+            return
+        account.set_state(state, self._offset)
+        self._dirty.add(account.spec.id)
+        if state.status is not before.status or state.until != before.until:
+            self._tell(
+                AccountChange(
+                    account=account.spec.id,
+                    pool=account.spec.pool,
+                    before=before.status,
+                    after=state.status,
+                    at=epoch,
+                    until=state.until if state.disabled_why is None else None,
+                    why=state.disabled_why or state.why,
+                    outcome=outcome,
+                )
+            )
+            now = epoch - self._offset
+            if account.blocked_until > now:
+                self._wake_at(account.blocked_until, now)
+        self._observe(epoch)
+
+    def _observe(self, epoch: float) -> None:
+        for tracker in self._table.trackers.values():
+            episode = tracker.observe(epoch)
+            if episode is not None:
+                self._tell(episode)
+
+    def _tell_breaker(self, account: LiveAccount, model: str, epoch: float) -> None:
+        breaker = account.breakers.get(model)
+        until = breaker.until if breaker is not None else 0.0
+        self._tell(
+            BreakerChange(
+                account=account.spec.id,
+                model=model,
+                is_open=until > 0.0,
+                at=epoch,
+                until=until + self._offset if until > 0.0 else None,
+            )
+        )
+
+    def _tell(self, change: Change) -> None:
+        try:
+            self._on_change(change)
+        except Exception:  # a listener's fault is reported and never stops the work (design.md §3, law 7)
+            _LOG.exception("a listener failed on %r", change)
+
+    def set_state(self, account: str, status: Literal["disabled", "available"], why: str) -> None:
+        """Take an account out, or take that back; a suspended one stays suspended (see ``reset``).
+
+        Raises:
+            KeyError: there is no such account.
+        """
+        live = self._accounts[account]
+        now = self._now()
+        state = disable(live.state, why or "disabled by an operator") if status == "disabled" else enable(live.state)
+        self._set(live, state, now + self._offset)
+        self._serve_all(now)
+
+    def reset(self, account: str) -> None:
+        """Begin afresh after somebody put things right: state, breakers, and own counters that had run out.
+
+        Raises:
+            KeyError: there is no such account.
+        """
+        live = self._accounts[account]
+        now = self._now()
+        if live.state.is_own_count:
+            held = [window.held_tokens for window in live.quotas]
+            live.quotas = [make_window(window.quota) for window in live.quotas]
+            for window, tokens in zip(live.quotas, held, strict=True):
+                window.held_tokens = tokens
+        live.breakers.clear()
+        fresh = AccountState(since=now + self._offset, why="reset by an operator", disabled_why=live.state.disabled_why)
+        self._set(live, fresh, now + self._offset)
+        self._serve_all(now)
+
+    def snapshot(self) -> list[AccountView]:
+        """Every account as it stands."""
+        self.tick()
+        now = self._now()
+        return [
+            view_account(account, self._table.reserved_for.get(account.spec.id), now, self._offset)
+            for account in self._accounts.values()
+        ]
+
+    # --- keeping and changing -----------------------------------------------------------------------------------
+
+    def dump(self, account: str) -> dict[str, Any]:
+        """What must survive a restart, as plain values; held tokens count as used. KeyError: no such account."""
+        return self._accounts[account].dump()
+
+    def drain_dirty(self) -> list[dict[str, Any]]:
+        """Dumps of the accounts whose state or counters changed since the last time: what to write next."""
+        dirty, self._dirty = self._dirty, set()
+        return [self._accounts[name].dump() for name in dirty if name in self._accounts]
+
+    def restore(self, rows: Iterable[dict[str, Any]]) -> list[str]:
+        """Go on where a dump stood; called once, before the first call. Nobody is notified again of what was known.
+
+        Returns the accounts that begin afresh: their key is another one, they are gone, or the row is damaged.
+        """
+        epoch = self._now() + self._offset
+        refused = []
+        for row in rows:
+            account = self._accounts.get(str(row.get("account")))
+            if account is None or row.get("key_fingerprint") != account.spec.key_fingerprint:
+                refused.append(str(row.get("account")))
+                continue
+            try:
+                state = account.load(row, epoch)
+            except (msgspec.ValidationError, LookupError, TypeError, ValueError):
+                refused.append(account.spec.id)
+                continue
+            account.set_state(_configured(account, lapse(state, epoch), epoch), self._offset)
+        for tracker in self._table.trackers.values():
+            tracker.observe(epoch)
+        self._wake_for_states(epoch - self._offset)
+        return refused
+
+    def reconfigure(
+        self, pools: Sequence[PoolSpec], accounts: Sequence[AccountSpec], *, tag_limits: Sequence[TagLimit] = ()
+    ) -> None:
+        """Take a new configuration: leases stay valid, unchanged accounts keep state and counters.
+
+        An account with another key or provider begins afresh; leases on its old key end without a trace.
+
+        Raises:
+            ConfigError: it cannot be built; nothing has changed then.
+        """
+        check_pools(pools, accounts)
+        now = self._now()
+        epoch = now + self._offset
+        live = {spec.id: self._renewed(spec) for spec in accounts}
+        self._accounts = live
+        self._tag_meters = make_tag_meters(tag_limits, self._tag_meters)
+        before = self._table.trackers
+        self._table = PoolTable(pools, live, self._tag_meters)
+        for key, tracker in self._table.trackers.items():
+            if key in before:
+                tracker.take_over(before[key])
+        for demand in self._queue.demands.values():
+            for waiter in demand.oldest:
+                waiter.has_saved = False
+        for account in live.values():
+            account.saved_for = None
+            self._set(account, _configured(account, account.state, epoch), epoch)
+        self._dirty.update(live)
+        self._observe(epoch)
+        self._serve_all(now)
+
+    def _renewed(self, spec: AccountSpec) -> LiveAccount:
+        known = self._accounts.get(spec.id)
+        if known is None or (known.spec.key_fingerprint, known.spec.provider) != (spec.key_fingerprint, spec.provider):
+            return LiveAccount(spec)
+        known.set_spec(spec)
+        return known
+
+
+def _configured(account: LiveAccount, state: AccountState, epoch: float) -> AccountState:
+    """Bring a state in line with the account's configuration."""
+    if not account.spec.enabled:
+        state = disable(state, _IN_CONFIG)
+    elif state.disabled_why == _IN_CONFIG:
+        state = enable(state)
+    if state.is_own_count and account.spent_window(epoch) is None:
+        state = AccountState(since=epoch, why="its configured quota has room", disabled_why=state.disabled_why)
+    return state
+
+
+def _lapsed(account: LiveAccount, now: float, epoch: float) -> AccountState:
+    """The state with what has passed taken back; the monotonic view decides, whatever was lost in rounding."""
+    state = account.state
+    return state if state.until is None or now < account.blocked_until else lapse(state, max(epoch, state.until))
+
+
+def _summary(states: dict[str, str]) -> str:
+    """Say how many accounts are in which state, the most frequent first."""
+    if not states:
+        return "no account is configured for it"
+    counts: dict[str, int] = {}
+    for state in states.values():
+        counts[state] = counts.get(state, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {state}" for state, count in ordered)
+
+
