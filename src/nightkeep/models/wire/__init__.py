@@ -6,11 +6,13 @@ from nightkeep.models.wire.anthropic_messages import AnthropicMessagesCodec
 from nightkeep.models.wire.base import Codec, Wire
 from nightkeep.models.wire.gemini import GeminiCodec
 from nightkeep.models.wire.openai_chat import OpenaiChatCodec
+from nightkeep.models.wire.openai_responses import OpenaiResponsesCodec
 
 __all__ = ["CODECS"]
 
 CODECS: dict[Wire, Codec] = {
     Wire.OPENAI_CHAT: OpenaiChatCodec(),
+    Wire.OPENAI_RESPONSES: OpenaiResponsesCodec(),
     Wire.ANTHROPIC_MESSAGES: AnthropicMessagesCodec(),
     Wire.GEMINI: GeminiCodec(),
 }

@@ -226,10 +226,10 @@ class OpenaiChatDecoder:
                 raise ValueError(f"not a chunk of {Wire.OPENAI_CHAT}: content holds a {type(piece).__name__}")
             if piece.get("type") == "thinking":
                 inner = piece.get("thinking")
-                text = inner if isinstance(inner, str) else "".join(str(item.get("text") or "") for item in inner or ())
-                events += self._text("reasoning", text) if text else []
-            elif isinstance(text := piece.get("text"), str):
-                events += self._text("text", text) if text else []
+                texts = [inner] if isinstance(inner, str) else [str(item.get("text") or "") for item in inner or ()]
+                events += self._text("reasoning", "".join(texts)) if any(texts) else []
+            elif isinstance(piece.get("text"), str):
+                events += self._text("text", piece["text"]) if piece["text"] else []
             else:
                 events.append(Unknown(str(piece.get("type") or "content"), piece))
         return events

@@ -15,7 +15,7 @@ from nightkeep.models.wire.openai_chat_messages import read_messages
 from nightkeep.models.wire.openai_media import read_cache
 from nightkeep.models.wire.shape import Fields, decode_object
 
-__all__ = ["read_chat_request", "read_format", "read_stop"]
+__all__ = ["TOOL_MODES", "read_chat_request", "read_format"]
 
 Foreign = dict[str, Any]
 
@@ -40,7 +40,7 @@ def read_chat_request(body: bytes, head: Head) -> ChatRequest:
         temperature=fields.number("temperature"),
         top_p=fields.number("top_p"),
         top_k=fields.integer("top_k"),
-        stop=read_stop(fields),
+        stop=_read_stop(fields),
         seed=fields.integer("seed"),
         presence_penalty=fields.number("presence_penalty"),
         frequency_penalty=fields.number("frequency_penalty"),
@@ -61,7 +61,7 @@ def read_chat_request(body: bytes, head: Head) -> ChatRequest:
     return request
 
 
-def read_stop(fields: Fields) -> tuple[str, ...]:
+def _read_stop(fields: Fields) -> tuple[str, ...]:
     """``stop``: one string or a list."""
     value = fields.take("stop")
     if isinstance(value, str):
@@ -101,7 +101,7 @@ def _read_function(function: Fields, outer: Fields) -> ToolDefinition:
     )
 
 
-_MODES: dict[str, Literal["auto", "none", "required"]] = {
+TOOL_MODES: dict[str, Literal["auto", "none", "required"]] = {
     "auto": "auto",
     "none": "none",
     "required": "required",
@@ -119,9 +119,9 @@ def _read_tool_choice(
     if value is None:
         return None, tools
     if isinstance(value, str):
-        if value not in _MODES:
+        if value not in TOOL_MODES:
             raise RequestError(f"tool_choice: expected auto, none or required, got {value!r}", parameter="tool_choice")
-        return ToolChoice(mode=_MODES[value]), tools
+        return ToolChoice(mode=TOOL_MODES[value]), tools
     choice = Fields(value, "tool_choice")
     kind = choice.required_text("type")
     if kind == "function" and (function := choice.inner("function")) is not None:
@@ -138,7 +138,7 @@ def _read_allowed(allowed: Fields, tools: tuple[ToolDefinition, ...]) -> tuple[T
     for index, item in enumerate(allowed.array("tools")):
         tool = Fields(item, f"{allowed.at('tools')}.{index}")
         wanted.add((tool.inner("function") or tool).required_text("name"))
-    mode = _MODES.get(allowed.text("mode") or "auto", "auto")
+    mode = TOOL_MODES.get(allowed.text("mode") or "auto", "auto")
     return ToolChoice(mode=mode), tuple(tool for tool in tools if tool.name in wanted)
 
 

@@ -23,13 +23,12 @@ from nightkeep.core.messages import (
     ToolResult,
 )
 from nightkeep.models.wire.base import Wire
-from nightkeep.models.wire.openai_media import data_url, refuse_foreign_file
+from nightkeep.models.wire.openai_media import data_url, media_audio, refuse_foreign_file
 from nightkeep.models.wire.stripping import StripList
 
 __all__ = ["write_messages"]
 
 _WIRE = Wire.OPENAI_CHAT
-_FORMAT_BY_TYPE = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav"}
 
 
 def write_messages(request: ChatRequest, source: Wire, strips: StripList) -> list[dict[str, Any]]:
@@ -50,7 +49,7 @@ class _Writer:
 
     def system(self, texts: Iterable[Text], name: str | None = None) -> None:
         """One message: many vendors take system text only once, and only as a string."""
-        kept = [part for part in texts if isinstance(part, Text)]
+        kept = list(texts)
         for part in kept:
             self._note_marks(part)
         turn: dict[str, Any] = {"role": "system", "content": "\n\n".join(part.text for part in kept)}
@@ -141,7 +140,7 @@ class _Writer:
         self._note_marks(part)
         refuse_foreign_file(part, self._source, path, is_same_vendor=_is_openai(self._source))
         if part.kind == "audio":
-            return {"type": "input_audio", "input_audio": _audio(part, path)}
+            return {"type": "input_audio", "input_audio": media_audio(part, _WIRE, path)}
         if part.kind in ("image", "video"):
             return self._picture(part, path)
         if part.text is not None:
@@ -184,10 +183,3 @@ def _shortened(content: list[dict[str, Any]]) -> Any:
     if not content:
         return ""
     return content[0]["text"] if len(content) == 1 and content[0]["type"] == "text" else content
-
-
-def _audio(part: Media, path: str) -> dict[str, Any]:
-    if part.data is None:
-        raise UntranslatableError(f"{path}: {_WIRE} takes audio by its content only", parameter=path)
-    media_type = part.media_type or "audio/wav"
-    return {"data": part.data, "format": _FORMAT_BY_TYPE.get(media_type, media_type.removeprefix("audio/"))}

@@ -89,27 +89,29 @@ def _choice(choice: ToolChoice) -> Any:
 
 
 def _write_sampling(body: dict[str, Any], request: ChatRequest, model: str, source: Wire, strips: StripList) -> None:
-    for name in _SAME_NAMES:
-        if (value := getattr(request, name)) is not None:
-            body[name] = value
+    body.update((name, value) for name in _SAME_NAMES if (value := getattr(request, name)) is not None)
     if request.max_output_tokens is not None:
         body[limit_name(model)] = request.max_output_tokens
-    if request.top_k is not None:
-        if source is _WIRE:
-            body["top_k"] = request.top_k
-        else:
-            strips.note("top_k")
     if request.stop:
         body["stop"] = list(request.stop)
     if request.choices is not None:
         body["n"] = request.choices
-    if request.service_tier is not None:
-        if source is _WIRE or request.service_tier in _TIERS:
-            body["service_tier"] = request.service_tier
-        else:
-            strips.note("service_tier", f"{_WIRE} has no service tier {request.service_tier!r}")
-    if body.get("top_logprobs") is not None and source is not _WIRE:
+    if request.top_k is not None and source is _WIRE:
+        body["top_k"] = request.top_k  # several vendors of this wire take it
+    elif request.top_k is not None:
+        strips.note("top_k")
+    if request.top_logprobs is not None and source is not _WIRE:
         body["logprobs"] = True
+    _write_tier(body, request.service_tier, source, strips)
+
+
+def _write_tier(body: dict[str, Any], tier: str | None, source: Wire, strips: StripList) -> None:
+    if tier is None:
+        return
+    if source is _WIRE or tier in _TIERS:
+        body["service_tier"] = tier
+    else:
+        strips.note("service_tier", f"{_WIRE} has no service tier {tier!r}")
 
 
 def _format(form: OutputFormat) -> dict[str, Any]:

@@ -12,9 +12,16 @@ from nightkeep.core.messages import CacheMark, Media
 from nightkeep.models.wire.base import Wire
 from nightkeep.models.wire.shape import Fields
 
-__all__ = ["audio_media", "data_url", "file_media", "read_cache", "refuse_foreign_file", "url_media"]
+__all__ = ["audio_media", "data_url", "file_media", "media_audio", "read_cache", "refuse_foreign_file", "url_media"]
 
 _TYPE_BY_FORMAT = {"mp3": "audio/mpeg", "wav": "audio/wav", "pcm16": "audio/pcm"}
+_FORMAT_BY_TYPE = {
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/pcm": "pcm16",
+}
 _TYPE_BY_ENDING = {
     "pdf": "application/pdf",
     "txt": "text/plain",
@@ -73,6 +80,14 @@ def data_url(part: Media) -> str:
         return part.url or ""
     fallback = {"image": "image/png", "document": "application/pdf", "audio": "audio/wav", "video": "video/mp4"}
     return f"data:{part.media_type or fallback[part.kind]};base64,{part.data}"
+
+
+def media_audio(part: Media, target: Wire, path: str) -> dict[str, Any]:
+    """Audio as ``input_audio`` holds it. Raises UntranslatableError where there is no content to hold."""
+    if part.data is None:
+        raise UntranslatableError(f"{path}: {target} takes audio by its content only", parameter=path)
+    media_type = part.media_type or "audio/wav"
+    return {"data": part.data, "format": _FORMAT_BY_TYPE.get(media_type, media_type.removeprefix("audio/"))}
 
 
 def refuse_foreign_file(part: Media, source: Wire, path: str, *, is_same_vendor: bool) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 from nightkeep.core.errors import UntranslatableError
 from nightkeep.core.messages import ChatRequest
 from nightkeep.models.wire.base import Wire
+from nightkeep.models.wire.vendor_state import refuse_vendor_state
 
 __all__ = ["refuse_server_tools"]
 
 
 def refuse_server_tools(request: ChatRequest, source: Wire, target: Wire) -> None:
-    """Raise UntranslatableError where a request to another wire carries tools that its vendor runs."""
+    """Raise UntranslatableError where a request to another wire carries tools, or needs state, of its vendor."""
     if source == target:
         return
+    refuse_vendor_state(request, source, target)
     names: list[str] = []
     for path, value in request.foreign.items():
         steps = path.split(".")
