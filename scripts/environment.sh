@@ -90,7 +90,7 @@ provide_environment() { # ROOT DIRECTORY LOCK
         rm -f "$1/$2/provided.txt"
         "$1/$2/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$1/$2" >&2 ||
             fail "could not make a virtual environment in $1/$2"
-        "$1/$2/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-warn-script-location \
+        "$1/$2/bin/python" -m pip install -qq --no-input --disable-pip-version-check --no-warn-script-location \
             --require-hashes -r "$1/$3" </dev/null >&2 ||
             fail "could not install what $3 names (is the package index reachable?)"
         install_checkout "$1" "$2"

@@ -143,7 +143,7 @@ def collect_reply(events: list[Event]) -> Reply:
 
 def _whole_part(begun: PartStarted, texts: list[str], ended: PartEnded | None) -> Part:
     text = "".join(texts)
-    match begun.part:
+    match begun.part or _BLANK[begun.kind]:
         case ToolCall() as call:
             signature = (ended.signature if ended else None) or call.signature
             return msgspec.structs.replace(call, arguments=text or call.arguments or "{}", signature=signature)
@@ -158,19 +158,18 @@ def _whole_part(begun: PartStarted, texts: list[str], ended: PartEnded | None) -
             return msgspec.structs.replace(known, text=known.text + text)
         case Refusal() as refused:
             return Refusal(text=refused.text + text)
-        case None:
-            return _PLAIN[begun.kind](text)
         case other:
             return other
 
 
-_PLAIN: dict[str, Any] = {
-    "text": lambda text: Text(text=text),
-    "reasoning": lambda text: Reasoning(text=text),
-    "refusal": lambda text: Refusal(text=text),
-    "tool_call": lambda text: ToolCall(id="", name="", arguments=text or "{}"),
-    "opaque": lambda text: Text(text=text),
+_BLANK: dict[PartKind, Part] = {
+    "text": Text(text=""),
+    "reasoning": Reasoning(),
+    "refusal": Refusal(text=""),
+    "tool_call": ToolCall(id="", name="", arguments=""),
+    "opaque": Text(text=""),
 }
+"""What a part is before anything is known of it."""
 
 
 def replay_reply(reply: Reply) -> list[Event]:
