@@ -8,7 +8,6 @@ that is wrong. The settings' names are in ``nightkeep.config_models``, their rul
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +80,7 @@ def data_dir(environ: Mapping[str, str], option: str | None = None) -> Path:
 
 def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
     base = environ.get(variable)
-    root = Path(base) if base and os.path.isabs(base) else Path(environ.get("HOME", ".")) / below_home
+    root = Path(base) if base and Path(base).is_absolute() else Path(environ.get("HOME", ".")) / below_home
     return root / "nightkeep"
 
 

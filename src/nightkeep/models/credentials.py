@@ -208,7 +208,7 @@ def _from_command(value: str, environ: Mapping[str, str], base: Path) -> Resolve
         raise ConfigError("the key command is empty", fix="write cmd:PROGRAM ARGUMENTS")
     label = f"the key command {arguments[0]!r}"
     try:
-        done = subprocess.run(  # noqa: S603 - the operator's own command, without a shell
+        done = subprocess.run(  # the operator's own command, without a shell
             arguments, capture_output=True, timeout=_COMMAND_TIMEOUT_S, env=dict(environ), cwd=base, check=False
         )
     except subprocess.TimeoutExpired:

@@ -91,7 +91,7 @@ def test_a_secret_never_shows_itself(text: str) -> None:
         str(secret),
         f"{secret}",
         f"{secret:>40}",
-        "%s" % secret,
+        "{}".format(secret),  # noqa: UP032 - the way that a log line does it
         repr([secret]),
         secret.fingerprint,
     ):

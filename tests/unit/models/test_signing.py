@@ -24,7 +24,8 @@ KEYS = AwsKeys(access_key_id="AKIDEXAMPLE", secret=Secret("wJalrXUtnFEMI/K7MDENG
 HOST = ("host", "example.amazonaws.com")
 FORM = ("content-type", "application/x-www-form-urlencoded")
 
-# Of https://docs.aws.amazon.com/general/latest/gr/signature-v4-test-suite.html: name, method, target, headers, body, signature
+# Of https://docs.aws.amazon.com/general/latest/gr/signature-v4-test-suite.html
+# name, method, target, headers, body, signature
 VECTORS = [
     ("get-vanilla", "GET", "/", [], b"", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
     (
@@ -156,7 +157,7 @@ def test_a_broken_private_key_or_a_missing_package_is_a_clear_error() -> None:
     file = {"type": "service_account", "client_email": "a@b", "private_key": "not a key"}
     keys = parse_google_keys(Secret(msgspec.json.encode(file).decode()))
     assert keys is not None
-    with pytest.raises(ConfigError, match="cryptography|broken"):
+    with pytest.raises(ConfigError, match=r"cryptography|broken"):
         token_form(keys, NOW)
 
 

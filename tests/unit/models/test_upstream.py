@@ -87,7 +87,7 @@ def test_there_are_the_sixteen_vendors() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", list(PROVIDERS))
 def test_nothing_of_the_clients_own_is_passed_on(name: str) -> None:
     each = account(name)
     for wire in each.wires:
