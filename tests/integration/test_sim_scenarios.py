@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from nightkeep.cli.sim import command
 from nightkeep.core.errors import ConfigError
 from nightkeep.models.credentials import Secret
 from nightkeep.models.event_stream import EventStreamDecoder
@@ -138,6 +140,16 @@ async def test_a_minute_later_a_rate_limit_is_over() -> None:
         assert second.json()["error"]["code"] == "rate_limit_exceeded"
         played.clock.passed_s += 40
         assert (await played.chat(key="sk-sim-3")).status_code == 200
+
+
+async def test_anthropic_tells_what_is_left_of_its_limits() -> None:
+    scenario = parse_scenario('[accounts.a]\nkey = "k"\nlimits = { requests_per_minute = 5 }')
+    body = {"model": "c", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    async with _playing(scenario) as played:
+        headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
+        reply = await played.client.post("/v1/messages", json=body, headers=headers)
+        assert reply.headers["anthropic-ratelimit-requests-remaining"] == "4"
+        assert reply.headers["anthropic-ratelimit-requests-reset"] == "2026-01-01T00:01:00Z"
 
 
 async def test_two_providers_live_on_one_server() -> None:
@@ -368,8 +380,8 @@ def test_the_scenario_in_the_documentation_is_valid() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('[[turns]]\nmatch = { modle = "x" }', "s.toml:2: turns[0].match.modle: there is no setting 'modle' here; write"),
-        ('[[faults]]\nfault = "rate_limitd"', "s.toml:2: faults[0].fault: there is no fault 'rate_limitd'; write 'rate"),
+        ('[[turns]]\nmatch = { modle = "x" }', "s.toml:2: turns[0].match.modle: there is no setting 'modle' here"),
+        ('[[faults]]\nfault = "rate_limitd"', "s.toml:2: faults[0].fault: there is no fault 'rate_limitd'; write"),
         ('[accounts.a]\nkey = "x"\n[accounts.b]\nkey = "x"', "accounts.b.key: a has the same key"),
         ("[[turns]]\nmatch = { regex = '(' }", "turns[0].match.regex: not a regular expression"),
         ("[[turns]\n", "this is not TOML"),
@@ -379,3 +391,13 @@ def test_the_scenario_in_the_documentation_is_valid() -> None:
 def test_a_mistake_is_explained(text: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         parse_scenario(text, source="s.toml")
+
+
+def test_the_command_checks_a_file_and_names_the_mistake(tmp_path: Path) -> None:
+    good = CliRunner().invoke(command, ["check", str(EXAMPLES / "storm.toml"), "--json"])
+    assert (good.exit_code, json.loads(good.output)["faults"]) == (0, 5)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("sed = 3\n")
+    bad = CliRunner().invoke(command, ["check", str(wrong), "--json"])
+    assert (bad.exit_code, json.loads(bad.output)["setting"]) == (3, "sed")
+    assert CliRunner().invoke(command, ["--scenario", str(tmp_path / "none.toml")]).exit_code == 3

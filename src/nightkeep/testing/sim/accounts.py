@@ -7,7 +7,9 @@ request in them (a fixed window: simple to reckon with in a test).
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
+from nightkeep.core.clock import Clock
 from nightkeep.testing.sim.asked import Refusal
 from nightkeep.testing.sim.scenario import Account, Limits, Quota
 
@@ -90,12 +92,12 @@ class AccountState:
         if self.quota is not None:
             self.quota.tokens += output_tokens
 
-    def headers(self, wire: str, now_s: float) -> list[tuple[str, str]]:
+    def headers(self, wire: str, clock: Clock) -> list[tuple[str, str]]:
         """The vendor's headers about what is left in this minute; none where there are no limits."""
         limits = self.spec.limits
         if limits == Limits() or wire == "gemini":
             return []
-        reset = self.minute.resets_in_s(now_s)
+        reset_s = self.minute.resets_in_s(clock.monotonic())
         out = []
         for metric, limit, used in (
             ("requests", limits.requests_per_minute, self.minute.requests),
@@ -106,10 +108,12 @@ class AccountState:
             left = str(max(0, limit - used))
             if wire == "anthropic_messages":
                 name = f"anthropic-ratelimit-{metric}"
+                reset = clock.now() + timedelta(seconds=reset_s)
                 out += [(f"{name}-limit", str(limit)), (f"{name}-remaining", left)]
+                out.append((f"{name}-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ")))
             else:
                 out += [(f"x-ratelimit-limit-{metric}", str(limit)), (f"x-ratelimit-remaining-{metric}", left)]
-                out.append((f"x-ratelimit-reset-{metric}", f"{reset:.3f}s"))
+                out.append((f"x-ratelimit-reset-{metric}", f"{reset_s:.3f}s"))
         return out
 
     def _over_limit(self, tokens: int, model: str, now_s: float) -> Refusal | None:

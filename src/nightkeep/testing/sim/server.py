@@ -7,8 +7,6 @@ delivered by ``delivery.py`` and booked in ``records.py``; ``/sim/…`` is in ``
 from __future__ import annotations
 
 import asyncio
-import base64
-import struct
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -23,6 +21,7 @@ from nightkeep.testing.sim.asked import Asked, Refusal, Refused
 from nightkeep.testing.sim.bedrock import aws_frame, is_signed
 from nightkeep.testing.sim.control import answer_control
 from nightkeep.testing.sim.delivery import Sleep, deliver_stream, deliver_whole, hang
+from nightkeep.testing.sim.embeddings import embed
 from nightkeep.testing.sim.faults import Fault, change_body, change_pieces, change_reply, parse_fault, refusal_of
 from nightkeep.testing.sim.records import Record, Records
 from nightkeep.testing.sim.routes import Route, find_route, key_of
@@ -284,7 +283,7 @@ class SimServer:
         error: Error = job.wire.error(refusal, job.record.number)
         job.record.outcome, job.record.status = "refused", error.status
         job.record.error = refusal.kind
-        left = job.account.headers(job.route.wire, self.clock.monotonic()) if job.account is not None else []
+        left = job.account.headers(job.route.wire, self.clock) if job.account is not None else []
         job.exchange.respond(error.status, [*error.headers, *left, _MARK], error.body)
 
     # -- answers
@@ -362,7 +361,7 @@ class SimServer:
         request_id = "request-id" if job.route.wire == "anthropic_messages" else "x-request-id"
         headers = [kind, _MARK, (request_id, f"req_sim_{job.record.number}")]
         if job.account is not None and not job.account.is_free:
-            headers += job.account.headers(job.route.wire, self.clock.monotonic())
+            headers += job.account.headers(job.route.wire, self.clock)
         return headers
 
     def _other(self, job: _Job, body: dict[str, Any]) -> None:
@@ -376,37 +375,10 @@ class SimServer:
             count = gemini.gemini_count if route.wire == "gemini" else anthropic.token_count
             answer = count(asked.input_tokens)
         else:
-            answer = _embedded(job, body)
+            answer = embed(asked, body, is_batch=route.operation == "embed_batch")
             self._charge(job, Tokens(input=asked.input_tokens, output=0))
         record.outcome, record.status = "answered", 200
         job.exchange.respond(200, self._headers(job, _JSON), answer)
-
-
-def _embedded(job: _Job, body: dict[str, Any]) -> bytes:
-    if job.route.wire == "gemini":
-        texts = gemini.read_gemini_embedding(body, job.asked)
-        size = body.get("outputDimensionality") or 8
-        return gemini.embedding([_vector_json(text, size) for text in texts], job.route.operation == "embed_batch")
-    given = body["input"]
-    texts = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
-    size = body.get("dimensions") or 8
-    if body.get("encoding_format") == "base64":
-        packed = [struct.pack(f"<{size}f", *_vector(str(text), size)) for text in texts]
-        return openai_chat.embeddings(job.asked, [f'"{base64.b64encode(data).decode()}"' for data in packed])
-    return openai_chat.embeddings(job.asked, [_vector_json(str(text), size) for text in texts])
-
-
-def _vector(text: str, size: int) -> list[float]:
-    """A unit vector that depends on the text's letters only: similar texts are near one another."""
-    raw = [1.0] * size
-    for at, letter in enumerate(text):
-        raw[(ord(letter) * 31 + at % 3) % size] += 1.0
-    length = sum([value * value for value in raw]) ** 0.5
-    return [round(value / length, 6) for value in raw]
-
-
-def _vector_json(text: str, size: int) -> str:
-    return msgspec.json.encode(_vector(text, size)).decode()
 
 
 class RunningSim:
