@@ -336,6 +336,8 @@ def read_embeddings(body: dict[str, Any], asked: Asked) -> None:
     if not given:
         invalid("Missing required parameter: 'input'.", "input", "missing_required_parameter")
     asked.operation = "embed"
+    if not isinstance(given, str | list):
+        invalid("Invalid type for 'input': expected a string or an array.", "input", "invalid_type")
     asked.text = given if isinstance(given, str) else str(given[0])
     asked.input_tokens = count_tokens(given)
 

@@ -237,6 +237,7 @@ class SimServer:
         if route.operation == "count_tokens" and "generateContentRequest" in body:
             body = body["generateContentRequest"]
         job.wire.read(body, asked, job.exchange.request.headers, job.section.known)
+        _check_limits(asked)
         asked.framing = route.framing
         if route.stream is not None:
             asked.stream = route.stream
@@ -379,6 +380,15 @@ class SimServer:
             self._charge(job, Tokens(input=asked.input_tokens, output=0))
         record.outcome, record.status = "answered", 200
         job.exchange.respond(200, self._headers(job, _JSON), answer)
+
+
+def _check_limits(asked: Asked) -> None:
+    """Types that every wire wants alike. Raises TypeError, which becomes the vendor's 400."""
+    limit = asked.max_output
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise TypeError(f"the output limit must be a positive integer, not {limit!r}")
+    if not all(type(sequence) is str for sequence in asked.stop_sequences):
+        raise TypeError("stop sequences must be strings")
 
 
 class RunningSim:
