@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from nightkeep.config_messages import suggest
 from nightkeep.config_models import DEFAULT_POOL, Account, Settings
+from nightkeep.models.catalog import load_catalog
+from nightkeep.models.policies import TaskType
 from nightkeep.models.providers import PROVIDERS
 
 __all__ = ["Finding", "Names", "check"]
@@ -42,7 +44,9 @@ class Names(NamedTuple):
             if isinstance(account, Mapping) and isinstance(account.get("pool"), str):
                 pools.add(account["pool"])
         return cls(
-            providers=frozenset(_keys(raw, "providers") | set(PROVIDERS) | {"sim"}),
+            providers=frozenset(
+                _keys(raw, "providers") | set(PROVIDERS) | ({"sim"} if "accounts" not in raw else set())
+            ),
             pools=frozenset(pools),
             aliases=frozenset(_keys(raw, "models") | set(settings.models)),
         )
@@ -154,13 +158,15 @@ def _target(name: str, names: Names, known: frozenset[str] | set[str]) -> tuple[
     provider, slash, model = name.partition("/")
     if name in known or (slash and model and provider in names.providers):
         return None
+    if not slash and load_catalog().find(name) is not None:
+        return None
     if slash and provider:
         meant = suggest(provider, names.providers)
         fix = f"did you mean {meant}/{model}?" if meant else f"define [providers.{provider}] with its wire and base_url"
         return f"there is no provider {provider!r}", fix
     meant = suggest(name, known)
     fix = f"did you mean {meant}?" if meant else 'write "provider/model", or define the alias under [models]'
-    return f"{name[:60]!r} is no alias and names no provider", fix
+    return f"{name[:60]!r} is no alias, no known model, and names no provider", fix
 
 
 def _models(settings: Settings, names: Names) -> Iterator[Finding]:
@@ -229,11 +235,15 @@ def _no_pool(path: tuple[str | int, ...], pool: str, names: Names) -> Finding:
 
 
 def _tasks(settings: Settings, names: Names) -> Iterator[Finding]:
+    kinds = [str(kind) for kind in TaskType]
     for name, task in settings.tasks.items():
-        for setting in ("primary", "fallback"):
-            value = getattr(task, setting)
-            if value is None or (setting == "fallback" and value == "none") or "/" not in value:
-                continue  # a plain model name may be in the catalog, which this check does not read
+        if name.lower().replace("-", "_") not in kinds:
+            meant = suggest(name, kinds)
+            fix = f"did you mean {meant}?" if meant else f"use one of {', '.join(kinds)}"
+            yield Finding(("tasks", name), "there is no such task type", fix)
+        for setting, value in (("primary", task.primary), ("fallback", task.fallback)):
+            if value is None or (setting == "fallback" and value == "none"):
+                continue
             wrong = _target(value, names, names.aliases)
             if wrong:
                 yield Finding(("tasks", name, setting), *wrong)
@@ -249,10 +259,8 @@ def _prices(settings: Settings, names: Names) -> Iterator[Finding]:
     if settings.gateway.unpriced == "allow":
         return
     for target, path in _targets(settings):
-        provider = target.partition("/")[0]
-        custom = settings.providers.get(provider)
-        if provider in PROVIDERS or custom is None or custom.free or target in settings.prices:
-            continue  # what is built in may be priced by the catalog, which this check does not read
+        if _is_priced(target, settings):
+            continue
         yield Finding(
             path,
             f"{target} has no price, and requests for a model without one are refused",
@@ -260,6 +268,18 @@ def _prices(settings: Settings, names: Names) -> Iterator[Finding]:
             'or gateway.unpriced = "allow"',
             is_error=False,
         )
+
+
+def _is_priced(target: str, settings: Settings) -> bool:
+    """By the file, by the catalog, or because it costs nothing; what has no provider is another check's."""
+    provider, slash, model = target.partition("/")
+    custom, spec = settings.providers.get(provider), PROVIDERS.get(provider)
+    if not slash or target in settings.prices or (custom is None and spec is None):
+        return True
+    if (custom is not None and custom.free) or (spec is not None and spec.is_free):
+        return True
+    row = load_catalog().find(model)
+    return row is not None and row.price is not None
 
 
 def _targets(settings: Settings) -> Iterator[tuple[str, tuple[str | int, ...]]]:

@@ -230,7 +230,6 @@ class ModelAlias(_Section):
 
     targets: Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
     failover: Failover = "ordered"
-    tags: Names = ()
     max_output_tokens: Count | None = None
     requires: Annotated[
         tuple[

@@ -50,15 +50,16 @@ def list_accounts(url: str, as_json: bool) -> None:
     if not views:
         click.echo("no accounts: the built-in simulated provider answers")
         return
-    print_table(("ACCOUNT", "PROVIDER", "POOL", "STATE", "UNTIL", "WHY"), [_row(view) for view in views])
+    headings = ("ACCOUNT", "PROVIDER", "POOL", "RESERVED", "KEY", "STATE", "BUSY", "UNTIL", "WHY")
+    print_table(headings, [_row(view) for view in views])
 
 
 def _row(view: dict[str, Any]) -> tuple[str, ...]:
-    state = str(view.get("state", ""))
-    colour = "green" if state in _GOOD else "yellow" if state in _WAITING else "red"
-    shown = styled(state.replace("_", " "), colour)
-    name = _text(view, "name") or _text(view, "id")
-    return name, _text(view, "provider"), _text(view, "pool"), shown, _text(view, "until"), _text(view, "why")
+    status = str(view.get("status", ""))
+    colour = "green" if status in _GOOD else "yellow" if status in _WAITING else "red"
+    shown = styled(status.replace("_", " "), colour)
+    place = [_text(view, name) for name in ("id", "provider", "pool", "reserved_for", "key_fingerprint")]
+    return *place, shown, _text(view, "in_flight"), _text(view, "until"), _text(view, "why")
 
 
 def _text(view: dict[str, Any], name: str) -> str:
