@@ -67,10 +67,11 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     can: frozenset[Capability] = frozenset()
     price: Rates | None = None
     aliases: tuple[str, ...] = ()  # other exact names
+    is_retired: bool = False  # the maker has ended it, or said when; never chosen for being cheap
     note: str = ""
 
 
-class _Family(msgspec.Struct, frozen=True):
+class _Family(msgspec.Struct, frozen=True, array_like=True):
     prefix: str
     makers: tuple[str, ...]
 

@@ -146,7 +146,7 @@ class Chooser:
         """Every priced chat model of every provider that has accounts, the cheapest first; ties by name."""
         found: dict[str, tuple[int, Target]] = {}
         for row in self._catalog.rows:
-            if row.kind == "chat" and row.price is not None:
+            if row.kind == "chat" and row.price is not None and not row.is_retired:
                 for maker in row.makers:
                     self._note(found, Target(maker, row.id, "the cheapest"))
         for name in self._prices.configured:
