@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import load
 import uvloop
@@ -29,7 +30,7 @@ def serve_ours() -> None:
     uvloop.run(run())
 
 
-def serve_uvicorn() -> None:
+def serve_uvicorn(parser: str) -> None:
     import uvicorn
 
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(load.REPLY_BODY)).encode())]
@@ -41,10 +42,10 @@ def serve_uvicorn() -> None:
         await send({"type": "http.response.body", "body": load.REPLY_BODY})
 
     async def run() -> None:
-        config = uvicorn.Config(app, port=0, http="httptools", log_level="critical", access_log=False, lifespan="off")
+        config = uvicorn.Config(app, port=0, http=parser, log_level="critical", access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - it offers nothing to wait for
             await asyncio.sleep(0.01)
         print(server.servers[0].sockets[0].getsockname()[1], flush=True)
         await task
@@ -70,13 +71,17 @@ def serve_aiohttp() -> None:
     uvloop.run(run())
 
 
-CANDIDATES = {"ours": serve_ours, "uvicorn (httptools, uvloop)": serve_uvicorn, "aiohttp (uvloop)": serve_aiohttp}
+CANDIDATES = {
+    "ours": serve_ours,
+    "uvicorn (httptools, uvloop)": lambda: serve_uvicorn("httptools"),
+    "uvicorn (h11, uvloop)": lambda: serve_uvicorn("h11"),
+    "aiohttp (uvloop)": serve_aiohttp,
+}
 
 
 def cpu_s(pid: int) -> float:
     """User and system time of a process so far."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
