@@ -7,6 +7,7 @@ from collections.abc import Callable
 import anthropic
 import httpx2
 import pytest
+
 from nightkeep.core.events import Event, Failed, PartDelta, PartEnded, PartStarted, Started, replay_reply
 from nightkeep.core.messages import Reasoning, Reply, StopReason, Text, ToolCall, Usage
 from nightkeep.models.wire.anthropic_messages import AnthropicMessagesCodec
@@ -28,9 +29,7 @@ REPLY = Reply(
 )
 
 
-def client_answering(
-    body: bytes, *, status: int = 200, content_type: str = "application/json"
-) -> anthropic.Anthropic:
+def client_answering(body: bytes, *, status: int = 200, content_type: str = "application/json") -> anthropic.Anthropic:
     def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(status, content=body, headers={"content-type": content_type})
 
@@ -51,7 +50,13 @@ def test_a_streamed_reply_accumulates_to_the_whole_message() -> None:
 
 
 def test_a_streamed_reply_yields_its_text_in_pieces() -> None:
-    events: list[Event] = [Started("m", "x"), PartStarted(0, "text"), PartDelta(0, "a"), PartDelta(0, "b"), PartEnded(0)]
+    events: list[Event] = [
+        Started("m", "x"),
+        PartStarted(0, "text"),
+        PartDelta(0, "a"),
+        PartDelta(0, "b"),
+        PartEnded(0),
+    ]
     client = client_answering(streamed(events), content_type="text/event-stream")
     with client.messages.stream(model="m", max_tokens=10, messages=[{"role": "user", "content": "hi"}]) as stream:
         assert list(stream.text_stream) == ["a", "b"]
@@ -133,10 +138,10 @@ def test_a_failure_after_content_raises_in_the_middle_of_the_stream(ending: Call
     body = b"".join(encoder.feed(event) for event in BEGUN) + ending(encoder)
     client = client_answering(body, content_type="text/event-stream")
     texts: list[str] = []
-    with pytest.raises(anthropic.APIStatusError) as caught:
-        with client.messages.stream(model="m", max_tokens=10, messages=[{"role": "user", "content": "hi"}]) as stream:
-            for text in stream.text_stream:
-                texts.append(text)
+    asked = client.messages.stream(model="m", max_tokens=10, messages=[{"role": "user", "content": "hi"}])
+    with pytest.raises(anthropic.APIStatusError) as caught, asked as stream:
+        for text in stream.text_stream:
+            texts.append(text)
     assert texts == ["half a sen"]
     assert caught.value.type == "overloaded_error"
 

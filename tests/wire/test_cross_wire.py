@@ -1,4 +1,4 @@
-"""Every wire's request and reply on every other wire: nothing foreign leaks, what is stripped is told, meaning stays."""
+"""Every wire's request and reply on every other: nothing foreign leaks, what is stripped is told, meaning stays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from nightkeep.core.errors import UntranslatableError
 from nightkeep.core.events import Event, PartEnded, Unknown, collect_reply, replay_reply
 from nightkeep.core.messages import (

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nightkeep.core.events import Ended, Event, Failed, Finished, Started, Unknown, UsageReported, collect_reply
 from nightkeep.core.messages import Media, Opaque, Reasoning, StopReason, Text, ToolCall, Usage
 from nightkeep.models.wire.gemini import GeminiCodec
 from nightkeep.models.wire.sse import FrameReader
 
 CODEC = GeminiCodec()
-CHUNKS = (
-    b'{"candidates":[{"content":{"parts":[{"text":"Think","thought":true}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":20,"cachedContentTokenCount":8,"totalTokenCount":20},"modelVersion":"gemini-2.5-pro","responseId":"resp-1_x"}',
-    b'{"candidates":[{"content":{"parts":[{"text":"ing","thought":true,"thoughtSignature":"c2ln"}],"role":"model"},"index":0}],"modelVersion":"gemini-2.5-pro","responseId":"resp-1_x"}',
-    b'{"candidates":[{"content":{"parts":[{"text":"Hel"}],"role":"model"},"index":0}]}',
-    b'{"candidates":[{"content":{"parts":[{"text":"lo"},{"functionCall":{"name":"f","args":{"a": 1}},"thoughtSignature":"Y2FsbA=="},{"functionCall":{"name":"f"}}],"role":"model"},"index":0}]}',
-    b'{"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"finishReason":"STOP","index":0}],"usageMetadata":{"promptTokenCount":20,"cachedContentTokenCount":8,"candidatesTokenCount":11,"thoughtsTokenCount":5,"toolUsePromptTokenCount":3,"totalTokenCount":39}}',
-)
+RECORDED = (Path(__file__).parent / "recorded" / "gemini_stream.sse").read_bytes()
+CHUNKS = [frame.data for frame in FrameReader().feed(RECORDED) if frame.data]
 PARTS = (
     Reasoning(text="Thinking", signature="c2ln"),
     Text(text="Hello"),
@@ -29,8 +27,7 @@ PARTS = (
 
 def test_a_recorded_stream_is_read_and_its_parts_found() -> None:
     decoder = CODEC.decoder()
-    stream = b"".join(b"data: %s\r\n\r\n" % chunk for chunk in CHUNKS)
-    events = [event for frame in FrameReader().feed(stream) if frame.data for event in decoder.feed(frame.data)]
+    events = [event for chunk in CHUNKS for event in decoder.feed(chunk)]
     assert events[0] == Started("resp-1_x", "gemini-2.5-pro")
     assert events[-2:] == [Finished(StopReason.TOOL_CALLS), Ended()]
     reply = collect_reply(events)
@@ -139,7 +136,8 @@ def test_no_token_is_lost_or_counted_twice(plain: int, cached: int, tool: int, o
 
 
 QUOTA = b"""{"error":{"code":429,"message":"You exceeded your current quota.","status":"RESOURCE_EXHAUSTED","details":[
-{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
+{"@type":"type.googleapis.com/google.rpc.QuotaFailure",
+ "violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},
 {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"37.5s"}]}}"""
 
 
@@ -156,8 +154,10 @@ def test_a_used_up_quota_tells_which_and_when_to_come_back() -> None:
         (400, b'{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}', "invalid_request"),
         (
             400,
-            b'{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":'
-            b'[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}',
+            (
+                b'{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":'
+                b'[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID"}]}}'
+            ),
             "authentication",
         ),
         (503, b'{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}', "overloaded"),

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from google import genai
 from google.genai import errors, types
+
 from nightkeep.core.embeddings import EmbedReply
 from nightkeep.core.events import Event, PartDelta, PartStarted, Started, replay_reply
 from nightkeep.core.messages import Reasoning, Reply, StopReason, Text, ToolCall, Usage
@@ -46,7 +47,7 @@ def client_answering(
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)

@@ -154,13 +154,16 @@ class AnthropicDecoder:
             event = _decode_event(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not an event of {Wire.ANTHROPIC_MESSAGES}: {error}") from error
-        kind = event.type
-        if kind == "content_block_delta":
-            delta = event.delta
-            if delta is not None and delta.type == "text_delta" and delta.text:
-                return [PartDelta(event.index or 0, delta.text)]
-            return self._delta(event, data)
-        match kind:
+        delta = event.delta
+        if event.type == "content_block_delta" and delta is not None and delta.type == "text_delta" and delta.text:
+            return [PartDelta(event.index or 0, delta.text)]
+        return self._read(event, data)
+
+    def _read(self, event: _StreamEvent, data: bytes) -> list[Event]:
+        """Everything but the commonest event."""
+        match event.type:
+            case "content_block_delta":
+                return self._delta(event, data)
             case "content_block_start":
                 return self._block_started(event.index or 0, event.content_block or {})
             case "content_block_stop":
@@ -175,7 +178,7 @@ class AnthropicDecoder:
                 return []
             case "error":
                 return [_failed(event.error or {})]
-            case _:
+            case kind:
                 return [Unknown(kind or "", _decode_any(data))]
 
     def whole(self, body: bytes) -> list[Event]:

@@ -106,23 +106,24 @@ class _ContentWriter:
         if isinstance(part, Text | Media | ToolCall | ToolResult) and part.cache is not None:
             self._strips.note("cache", "Gemini caches prefixes by itself")
         match part:
-            case Text(text=text) | Refusal(text=text):
-                if isinstance(part, Text) and part.citations:
-                    self._strips.note_named("citations")
-                if text or self._source is _WIRE:
-                    parts.append({"text": text})
+            case Text() | Refusal():
+                self._add_text(parts, part)
             case Media():
                 parts.append(self._media(part, path))
             case ToolCall():
                 parts.append(self._call(part, path))
             case Reasoning():
                 self._add_reasoning(parts, part)
-            case Opaque(wire=wire, raw=raw, kind=kind):
-                if wire != _WIRE:
-                    raise UntranslatableError(f"{path}: {kind} is known to {wire} only; leave it out", parameter=path)
-                parts.append(raw)
+            case Opaque():
+                parts.append(_own_part(part, path))
             case ToolResult():
                 pass  # written before, in a content of their own
+
+    def _add_text(self, parts: list[dict[str, Any]], part: Text | Refusal) -> None:
+        if isinstance(part, Text) and part.citations:
+            self._strips.note_named("citations")
+        if part.text or self._source is _WIRE:
+            parts.append({"text": part.text})
 
     def _add_reasoning(self, parts: list[dict[str, Any]], part: Reasoning) -> None:
         signature = own_signature(part.signature, self._source, _WIRE)
@@ -185,6 +186,12 @@ class _ContentWriter:
 
     def _named(self, part: Media) -> dict[str, Any]:
         return {"displayName": part.name} if part.name is not None and self._source is _WIRE else {}
+
+
+def _own_part(part: Opaque, path: str) -> dict[str, Any]:
+    if part.wire != _WIRE:
+        raise UntranslatableError(f"{path}: {part.kind} is known to {part.wire} only; leave it out", parameter=path)
+    return part.raw
 
 
 def _is_answer(parts: list[dict[str, Any]]) -> bool:
