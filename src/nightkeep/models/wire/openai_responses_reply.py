@@ -150,7 +150,7 @@ class OpenaiResponsesDecoder:
             case "response.content_part.added":
                 return self._content_added(_key("text", event), event.part or {})
             case "response.content_part.done":
-                return self._end(_key("text", event)) if (event.part or {}).get("type") in _CONTENT_KINDS else []
+                return self._content_done(_key("text", event), event.part or {})
             case _:
                 return self._read_response(kind, event, data)
 
@@ -242,11 +242,20 @@ class OpenaiResponsesDecoder:
         self._done.add(place)
         return events
 
+    def _content_done(self, key: Key, part: dict[str, Any]) -> list[Event]:
+        kind = _CONTENT_KINDS.get(str(part.get("type")))
+        if kind is None:
+            return []
+        return self._catch_up(key, kind, _text(part.get("refusal" if kind == "refusal" else "text"))) + self._end(key)
+
     def _message_done(self, place: int, item: dict[str, Any]) -> list[Event]:
+        was_spoken = place in self._spoken
         events: list[Event] = []
-        if place not in self._spoken:
-            for content, part in enumerate(item.get("content") or ()):
+        for content, part in enumerate(item.get("content") or ()):
+            if not was_spoken:
                 events += self._content_added((place, content), part)
+            if (place, content) in self._open:
+                events += self._content_done((place, content), part)
         for key in [key for key in self._open if key[0] == place]:
             events += self._end(key)
         return events
