@@ -139,10 +139,17 @@ def _read_tools(fields: Fields, foreign: Foreign) -> list[ToolDefinition]:
 def _read_declaration(declared: Fields, foreign: Foreign) -> ToolDefinition:
     schema = declared.object("parametersJsonSchema")
     if schema is None and (parameters := declared.object("parameters")) is not None:
-        schema = to_json_schema(parameters)
+        schema = _schema(parameters, declared.at("parameters"))
     tool = ToolDefinition(name=declared.required_text("name"), description=declared.text("description"), schema=schema)
     declared.collect_rest(foreign)
     return tool
+
+
+def _schema(given: dict[str, Any], path: str) -> dict[str, Any]:
+    try:
+        return to_json_schema(given)
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}", parameter=path) from error
 
 
 _MODES: dict[str, Literal["auto", "none", "required"]] = {"AUTO": "auto", "NONE": "none", "ANY": "required"}
@@ -192,7 +199,7 @@ def _read_output_format(config: Fields, foreign: Foreign) -> OutputFormat | None
     media_type = config.text("responseMimeType")
     schema = config.object("responseJsonSchema")
     if schema is None and (given := config.object("responseSchema")) is not None:
-        schema = to_json_schema(given)
+        schema = _schema(given, config.at("responseSchema"))
     if media_type not in (None, "application/json", "text/plain"):
         foreign[config.at("responseMimeType")] = media_type  # text/x.enum
     if schema is not None:

@@ -29,7 +29,18 @@ _SNAKE = {
 
 
 def to_json_schema(schema: Schema) -> Schema:
-    """A Gemini ``Schema`` as JSON Schema; ``nullable`` becomes a type, ``propertyOrdering`` the order itself."""
+    """A Gemini ``Schema`` as JSON Schema; ``nullable`` becomes a type, ``propertyOrdering`` the order itself.
+
+    Raises:
+        ValueError: it is no schema: something in it has the wrong type.
+    """
+    try:
+        return _json_schema(schema)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"not a schema: {error}") from error
+
+
+def _json_schema(schema: Schema) -> Schema:
     given = {_SNAKE.get(name, name): value for name, value in schema.items() if value is not None}
     out: Schema = {}
     if isinstance(kind := given.get("type"), str):
@@ -45,16 +56,16 @@ def to_json_schema(schema: Schema) -> Schema:
     if isinstance(properties := given.get("properties"), dict):
         order = [name for name in given.get("propertyOrdering") or () if name in properties]
         names = [*order, *(name for name in properties if name not in order)]
-        out["properties"] = {name: to_json_schema(properties[name]) for name in names}
+        out["properties"] = {name: _json_schema(properties[name]) for name in names}
     if isinstance(items := given.get("items"), dict):
-        out["items"] = to_json_schema(items)
+        out["items"] = _json_schema(items)
     if isinstance(choices := given.get("anyOf"), list):
-        out["anyOf"] = [to_json_schema(choice) for choice in choices]
+        out["anyOf"] = [_json_schema(choice) for choice in choices]
         if given.get("nullable") and "type" not in out:
             out["anyOf"].append({"type": "null"})
     if "additionalProperties" in given:
         extra = given["additionalProperties"]
-        out["additionalProperties"] = to_json_schema(extra) if isinstance(extra, dict) else extra
+        out["additionalProperties"] = _json_schema(extra) if isinstance(extra, dict) else extra
     return out
 
 
@@ -67,7 +78,14 @@ _FORMATS = {
 
 
 def to_gemini_schema(schema: Schema) -> Schema | None:
-    """JSON Schema as a Gemini ``Schema``; None where ``Schema`` cannot say it."""
+    """JSON Schema as a Gemini ``Schema``; None where ``Schema`` cannot say it, or where it is no schema at all."""
+    try:
+        return _gemini_schema(schema)
+    except (AttributeError, TypeError):
+        return None
+
+
+def _gemini_schema(schema: Schema) -> Schema | None:
     if not schema.keys() <= _SAYABLE:
         return None
     kind, is_nullable = _single_type(schema.get("type"))
@@ -96,12 +114,12 @@ def _single_type(kind: object) -> tuple[str | None, bool]:
 
 def _with_children(out: Schema, schema: Schema) -> Schema | None:
     if "properties" in schema:
-        children = {name: to_gemini_schema(child) for name, child in schema["properties"].items()}
+        children = {name: _gemini_schema(child) for name, child in schema["properties"].items()}
         if None in children.values():
             return None
         out["properties"] = children
     if "items" in schema:
-        out["items"] = to_gemini_schema(schema["items"]) if isinstance(schema["items"], dict) else None
+        out["items"] = _gemini_schema(schema["items"]) if isinstance(schema["items"], dict) else None
         if out["items"] is None:
             return None
     if "anyOf" in schema:
