@@ -449,3 +449,27 @@ def test_the_same_wire_passes_the_same_bytes_unless_the_model_changes(wire: Wire
     if wire is not Wire.GEMINI:
         changed = msgspec.json.decode(codec.retarget(body, head, "other"))
         assert changed == BODIES[wire] | {"model": "other"}
+
+
+def test_a_thought_goes_home_through_another_vendors_wire() -> None:
+    """Signed by Anthropic, shown to a Gemini client and sent back by it; and the other way round."""
+    signed = Reply(
+        id="r", model="m", parts=(Reasoning(text="t", signature="c2ln"), Text(text="a")), stop=StopReason.END
+    )
+    shown = msgspec.json.decode(CODECS[Wire.GEMINI].encoder("m").whole(replay_reply(signed)))
+    back = read(Wire.GEMINI, msgspec.json.encode({"contents": [shown["candidates"][0]["content"]]}))
+    sent = CODECS[Wire.ANTHROPIC_MESSAGES].write_request(back, "claude-sonnet-4-5", Wire.GEMINI)
+    assert msgspec.json.decode(sent.body)["messages"][0]["content"][0] == {
+        "type": "thinking",
+        "thinking": "t",
+        "signature": "c2ln",
+    }
+    shown = msgspec.json.decode(CODECS[Wire.ANTHROPIC_MESSAGES].encoder("m").whole(replay_reply(signed)))
+    turn = {"role": "assistant", "content": shown["content"]}
+    back = read(Wire.ANTHROPIC_MESSAGES, msgspec.json.encode({"model": "m", "messages": [turn]}))
+    sent = CODECS[Wire.GEMINI].write_request(back, "gemini-2.5-pro", Wire.ANTHROPIC_MESSAGES)
+    assert msgspec.json.decode(sent.body)["contents"][0]["parts"][0] == {
+        "text": "t",
+        "thought": True,
+        "thoughtSignature": "c2ln",
+    }
