@@ -24,7 +24,7 @@ Capability = Literal[
 ]
 
 _DATA: Final = Path(__file__).parent / "data" / "models.json"
-_CLIENT_SUFFIX: Final = re.compile(r"\[\d+[mk]\]\Z")
+_CLIENT_SUFFIX: Final = re.compile(r"(?:\s*\[\d{1,3}[mk]\])+\Z", re.I)
 _CLOUD_PREFIX: Final = re.compile(
     r"\A(?:models/|publishers/[a-z0-9-]+/models/|(?:us|eu|apac|jp|au|global)\.(?=[a-z]+\.)|(?:anthropic|openai|amazon)\.)"
 )

@@ -47,6 +47,7 @@ _KEYS: Final = re.compile(
     """
 )
 _TITLE: Final = re.compile(rb"<(title|h1)[^>]*>(.{1,200}?)</", re.I | re.S)
+_HTML: Final = "html"
 _TAG: Final = re.compile(r"<[^>]{0,200}>")
 
 _FAULTS: Final[Mapping[Fault, tuple[Outcome, str]]] = {
@@ -122,6 +123,9 @@ def shortened(text: str) -> str:
 def _outcome(wire: Wire, status: int, said: _Said) -> tuple[Outcome, str]:
     """Apply the tables in their order; the second value is the code that is reported."""
     shown = said.codes[0] if said.codes else ""
+    if shown == _HTML:
+        # It comes from something in front of the provider, so a 401 or 403 says nothing about the key.
+        return Outcome.UNAVAILABLE if status in (400, 401, 403) else fallback_outcome(status), shown
     allowed = possible_outcomes(status)
     known = [(code, outcome) for code in said.codes if (outcome := _meaning(status, code)) in allowed]
     for code, outcome in known:
@@ -168,7 +172,7 @@ def _said(status: int, headers: Mapping[str, str], body: bytes) -> _Said:
     if begin.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         said.message = _page(body)
         said.is_error = True
-        said.codes.append("html")
+        said.codes.insert(0, _HTML)
         return said
     try:
         value = msgspec.json.decode(body[:_MOST_PARSED_BYTES])

@@ -281,8 +281,6 @@ class TextRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TEXTS: Final[tuple[TextRule, ...]] = (
-    # An HTML 401 or 403 comes from something in front of the provider: it says nothing about the key.
-    TextRule(outcome=Outcome.UNAVAILABLE, words=("an html page instead",)),
     TextRule(
         outcome=Outcome.SUSPENDED,
         statuses=(400, 401, 403, 429),
@@ -325,7 +323,7 @@ TEXTS: Final[tuple[TextRule, ...]] = (
             "spending limit",
             "prepayment credits are depleted",
         ),
-    ),  # fmt: skip
+    ),
     # Google says "exceeded your current quota" for every limit; the quota ids tell (classify_times.quota_reset).
     TextRule(
         outcome=_QUOTA,
@@ -350,7 +348,7 @@ TEXTS: Final[tuple[TextRule, ...]] = (
             "missing authentication",
             "no auth credentials",
         ),
-    ),  # fmt: skip
+    ),
     TextRule(
         outcome=Outcome.NOT_FOUND,
         statuses=(400, 401, 403, 404),
@@ -369,7 +367,7 @@ TEXTS: Final[tuple[TextRule, ...]] = (
             "model identifier is invalid",
             "tuned model",
         ),
-    ),  # fmt: skip
+    ),
     # A file of another project: the request names what this account cannot see; the key is fine.
     TextRule(
         outcome=_INVALID, statuses=(403,), words=("permission to access the file", "cached content", "cachedcontent")
@@ -390,7 +388,7 @@ TEXTS: Final[tuple[TextRule, ...]] = (
             "content exists risk",
             "output blocked by content",
         ),
-    ),  # fmt: skip
+    ),
     TextRule(
         outcome=Outcome.OVERLOADED,
         statuses=(500, 502, 503, 504, 529),
