@@ -28,9 +28,7 @@ DOORS: dict[str, Door] = {
     "/v1/responses": Door(Wire.OPENAI_RESPONSES, Operation.CHAT, "/v1/responses"),
     "/v1/embeddings": Door(Wire.OPENAI_CHAT, Operation.EMBED, "/v1/embeddings"),
     "/v1/messages": Door(Wire.ANTHROPIC_MESSAGES, Operation.CHAT, "/v1/messages"),
-    "/v1/messages/count_tokens": Door(
-        Wire.ANTHROPIC_MESSAGES, Operation.COUNT_TOKENS, "/v1/messages/count_tokens"
-    ),
+    "/v1/messages/count_tokens": Door(Wire.ANTHROPIC_MESSAGES, Operation.COUNT_TOKENS, "/v1/messages/count_tokens"),
 }
 GEMINI_PREFIXES = ("/v1beta/models/", "/v1/models/", "/v1alpha/models/")
 _GEMINI_METHODS: dict[str, tuple[Door, bool]] = {
@@ -133,7 +131,9 @@ class DoorKeeper:
         if encoding == "identity":
             return body
         if encoding not in ("gzip", "deflate"):
-            raise RequestError(f"content-encoding {encoding!r} is not supported; send gzip, deflate or none", status=415)
+            raise RequestError(
+                f"content-encoding {encoding!r} is not supported; send gzip, deflate or none", status=415
+            )
         decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
             plain = decompressor.decompress(body, limit + 1)

@@ -83,7 +83,9 @@ class Exchange:
         self._is_chunked = self._connection.is_http11
         if not self._is_chunked:
             self._connection.keep_alive = False
-        self._connection.write(self._head(status, headers, "transfer-encoding: chunked\r\n" if self._is_chunked else ""))
+        self._connection.write(
+            self._head(status, headers, "transfer-encoding: chunked\r\n" if self._is_chunked else "")
+        )
 
     def send(self, data: bytes) -> None:
         """Send one piece; the transport buffers it (see ``drain``)."""

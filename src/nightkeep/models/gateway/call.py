@@ -74,3 +74,4 @@ class Call(msgspec.Struct, kw_only=True):
     started: float  # monotonic seconds
     deadline: float  # monotonic seconds
     answer: Answer
+    run: str | None = None  # the run that this call belongs to (``models.sessions``)

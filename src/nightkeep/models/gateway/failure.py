@@ -61,7 +61,7 @@ _WAYS_OUT: dict[Outcome, str] = {
 
 
 def provider_failure(
-    verdict: Verdict, *, asked: str, served: str, provider: str, account: str, attempts: int
+    verdict: Verdict, *, asked: str, served: str, provider: str, account: str, attempts: int, why_final: str = ""
 ) -> ProviderError:
     """The error for a client when a provider's fault is final. Names what was asked, what served and the way out."""
     kind, status = _BY_OUTCOME.get(verdict.outcome, ("api_error", 502))
@@ -83,6 +83,7 @@ def provider_failure(
         asked=asked,
         served=served,
         attempts=attempts,
+        why_final=why_final or None,
         provider_code=verdict.provider_code or None,
         provider_message=verdict.message or None,
         retry_after_s=verdict.retry_after_s,

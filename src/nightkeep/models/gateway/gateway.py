@@ -1,12 +1,13 @@
 """The life of a call: route, admit, attempt, classify, next attempt or answer, settle, record.
 
 This is the shell: it awaits and obeys. What to try is ``models.routing``'s decision, which account
-``models.pools``', what an ending means ``models.classify``'s, what comes next ``models.retry``'s.
+``models.book``'s, what an ending means ``models.classify``'s, what comes next ``models.retry``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import assert_never
 
 import msgspec
 
@@ -16,44 +17,49 @@ from nightkeep.core.errors import (
     DeadlineError,
     NightkeepError,
     PoolExhaustedError,
-    RequestError,
-    UnknownModelError,
+    UntranslatableError,
 )
-from nightkeep.core.events import UsageReported
-from nightkeep.core.messages import Usage
-from nightkeep.core.money import MicroUsd, micro_usd_from_pico
 from nightkeep.core.outcome import Outcome, Verdict
-from nightkeep.models.calls import AttemptRecord, CallLog, CallRecord
-from nightkeep.models.drift import is_mismatch
-from nightkeep.models.estimate import estimate_tokens
-from nightkeep.models.gateway.answers import answer_headers, forwarded
+from nightkeep.models.account_book import AccountBook
+from nightkeep.models.call_record import CallSink
+from nightkeep.models.estimate import needs_of
 from nightkeep.models.gateway.attempt import Failure, Opened, Patience, Whole, attempt
 from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.failure import provider_failure, retry_headers, wire_error
+from nightkeep.models.gateway.ledger import Ledger
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import relay
-from nightkeep.models.pools import AccountBook, Lease
-from nightkeep.models.prices import cost_pico_usd
-from nightkeep.models.retry import GiveUp, NextAccount, NextTarget, RetryBook, RetrySame
+from nightkeep.models.leases import Lease
+from nightkeep.models.retry import (
+    GiveUp,
+    NextAccount,
+    NextTarget,
+    Options,
+    RetryBudget,
+    RetryRules,
+    RetrySame,
+    plan_next,
+)
 from nightkeep.models.routing import RouteTable
 from nightkeep.models.transport import HttpClient, TransportError
 from nightkeep.models.wire import CODECS
-from nightkeep.models.wire.base import Operation
 
 __all__ = ["Gateway", "GatewayParts", "GatewaySettings"]
 
 _CANCELLED = Verdict(outcome=Outcome.CANCELLED, message="the client hung up")
-_SUCCESS = Verdict(outcome=Outcome.SUCCESS, status=200)
+_NO_TOKEN = Verdict(outcome=Outcome.AUTH_FAILED, message="the provider gave no access token")
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How patient the gateway is."""
+    """How patient the gateway is. Seconds."""
 
     first_byte_s: float = 120.0
     idle_s: float = 60.0
     max_wait_s: float = 60.0
-    min_events_per_s: float = 0.2
+    min_bytes_per_s: float = 0.0  # 0: a slow stream is never ended for being slow
+    retry_rules: RetryRules = RetryRules()
+    retry_ratio: float = 0.2
     is_simulated: bool = False
 
 
@@ -65,8 +71,7 @@ class GatewayParts(msgspec.Struct, kw_only=True):
     book: AccountBook
     directory: Directory
     client: HttpClient
-    retries: RetryBook
-    log: CallLog
+    log: CallSink
     clock: Clock
     randomness: Randomness
 
@@ -76,17 +81,258 @@ class Gateway:
 
     def __init__(self, parts: GatewayParts) -> None:
         self.parts = parts
+        self.in_flight = 0
+        self.served = 0
+        self._budgets: dict[str, RetryBudget] = {}
 
     async def serve(self, call: Call) -> None:
-        """Answer one call, whatever happens; every error leaves in the client's own wire. Raises CancelledError only."""
-        record = self._begin(call)
+        """Answer one call, whatever happens: every error leaves in the client's own wire."""
+        ledger = Ledger(call, self.parts.log, self.parts.clock)
+        self.in_flight += 1
         try:
-            await self._serve(call, record)
+            await self._serve(call, ledger)
         except NightkeepError as error:
-            self._refuse(call, record, error)
+            _refuse(call, ledger, error)
         except asyncio.CancelledError:
-            record.outcome = str(Outcome.CANCELLED)
+            ledger.note_cancelled()
             raise
         finally:
-            record.duration_ms = (self.parts.clock.monotonic() - call.started) * 1000
-            self.parts.log.finish(record)
+            self.in_flight -= 1
+            self.served += 1
+            ledger.close()
+
+    async def _serve(self, call: Call, ledger: Ledger) -> None:
+        parts = self.parts
+        needs = needs_of(call.door.wire, call.head, call.body)
+        route = parts.routes.plan(
+            call.head.model,
+            tag=call.tag,
+            task=call.task,
+            wire=call.door.wire,
+            operation=call.door.operation,
+            needs=needs,
+        )
+        progress = Progress(call, route, needs.context_tokens + (call.head.max_output_tokens or 0))
+        ledger.note_route(route)
+        while True:
+            said, lease = await self._admit(progress)
+            failure = await self._attempt(progress, said, lease, ledger)
+            if failure is None:
+                return
+            await self._next(progress, failure)
+
+    # -- admission: a target on which the request can be said, and an account that may serve it
+
+    async def _admit(self, progress: Progress) -> tuple[Said, Lease]:
+        """Find the next target that can take the request, and an account for it; waits in the queue where it must.
+
+        Raises:
+            UntranslatableError: no target that is left can be asked this without changing its meaning.
+            PoolExhaustedError: no account can serve before the deadline.
+        """
+        exhausted: PoolExhaustedError | None = None
+        while True:
+            candidate = progress.candidate
+            try:
+                said = progress.say(candidate.wire, candidate.model)
+                return said, await self._lease(progress)
+            except UntranslatableError:
+                if not self._may_fail_over(progress):
+                    raise
+            except PoolExhaustedError as error:
+                exhausted = _earlier(exhausted, error)
+                if not self._may_fail_over(progress):
+                    raise exhausted from error
+            progress.next_target()
+
+    async def _lease(self, progress: Progress) -> Lease:
+        call, candidate, book = progress.call, progress.candidate, self.parts.book
+        kept, progress.kept_lease = progress.kept_lease, None
+        if kept is not None:
+            return kept
+        now = self.parts.clock.monotonic()
+        return await book.acquire(
+            candidate.pool,
+            candidate.provider,
+            candidate.model,
+            tag=call.tag,
+            scope=call.scope,
+            tokens=progress.tokens,
+            exclude=progress.excluded,
+            priority=call.priority,
+            deadline=min(call.deadline, now + self.parts.settings.max_wait_s),
+        )
+
+    def _may_fail_over(self, progress: Progress) -> bool:
+        return bool(progress.rest) and progress.route.failover != "none"
+
+    # -- one attempt
+
+    async def _attempt(self, progress: Progress, said: Said, lease: Lease, ledger: Ledger) -> Verdict | None:
+        """Make one attempt and, if it succeeds, answer. Returns the verdict of a failure that was not answered."""
+        parts, call = self.parts, progress.call
+        progress.attempts += 1
+        progress.account = lease.account_id
+        said = parts.directory.adapt(lease.account_id, said)
+        ledger.begin_attempt(progress.candidate, lease.account_id, said)
+        self._budget(progress.candidate.provider).note_request(parts.clock.monotonic())
+        verdict = _CANCELLED
+        try:
+            patience = self._patience(call)
+            outbound = await parts.directory.outbound(lease.account_id, call, said, progress.candidate.model)
+            result = await attempt(parts.client, outbound, patience, parts.clock.now)
+            match result:
+                case Failure():
+                    verdict = result.verdict
+                    ledger.note_failure(result)
+                    return verdict
+                case Whole():
+                    verdict = ledger.note_whole(result)
+                    self._answer_whole(progress, said, result, ledger)
+                case Opened():
+                    ledger.note_opened(result)
+                    verdict = await self._answer_stream(progress, said, result, patience, ledger)
+                case _:
+                    assert_never(result)
+            return None
+        except (ConfigError, TransportError) as error:
+            verdict = msgspec.structs.replace(_NO_TOKEN, message=str(error)[:300])
+            ledger.note_failure(Failure(verdict))
+            return verdict
+        finally:
+            parts.book.settle(lease, verdict, ledger.end_attempt(verdict))
+
+    def _patience(self, call: Call) -> Patience:
+        settings = self.parts.settings
+        return Patience(first_byte_s=settings.first_byte_s, idle_s=settings.idle_s, deadline=call.deadline)
+
+    def _answer_whole(self, progress: Progress, said: Said, whole: Whole, ledger: Ledger) -> None:
+        call = progress.call
+        body = progress.answer_body(said.wire, ledger.served_model, whole.body, whole.events)
+        headers = ledger.headers(progress, said, whole.headers, is_simulated=self.parts.settings.is_simulated)
+        ledger.note_answer(200, body)
+        call.answer.respond(200, [("content-type", "application/json"), *headers], body)
+
+    async def _answer_stream(
+        self, progress: Progress, said: Said, opened: Opened, patience: Patience, ledger: Ledger
+    ) -> Verdict:
+        call = progress.call
+        is_same = said.wire is call.door.wire
+        headers = ledger.headers(progress, said, opened.headers, is_simulated=self.parts.settings.is_simulated)
+        call.answer.start(200, [*_STREAM_HEADERS, *headers])
+        try:
+            verdict = await relay(
+                opened,
+                call.answer,
+                progress.encoder(said.wire, ledger.served_model),
+                patience,
+                is_same_wire=is_same,
+                hides_usage=is_same and not call.head.wants_usage,
+                min_bytes_per_s=self.parts.settings.min_bytes_per_s,
+            )
+        finally:
+            ledger.note_stream(opened.stream)
+        ledger.note_stream_end(verdict)
+        return verdict
+
+    # -- what comes next
+
+    async def _next(self, progress: Progress, verdict: Verdict) -> None:
+        """Take the step that follows a failure. Raises ProviderError or DeadlineError where there is none."""
+        parts, now = self.parts, self.parts.clock.monotonic()
+        progress.note_failed(verdict.outcome)
+        budget = self._budget(progress.candidate.provider)
+        other = self._other_account(progress)
+        options = Options(
+            has_other_account=other is not None,
+            has_next_target=bool(progress.rest),
+            has_budget=budget.has_token(now),
+        )
+        step = plan_next(
+            progress.history,
+            verdict,
+            options,
+            remaining_s=progress.call.deadline - now,
+            jitter=parts.randomness.random(),
+            failover=progress.route.failover,
+            rules=parts.settings.retry_rules,
+        )
+        if other is not None and not isinstance(step, NextAccount):
+            parts.book.release(other)
+            other = None
+        match step:
+            case GiveUp():
+                raise self._failure(progress, verdict, step)
+            case NextTarget():
+                progress.next_target()
+            case NextAccount():
+                budget.take(now)
+                progress.excluded |= {progress.account}
+                progress.kept_lease = other
+            case RetrySame(delay_s=delay_s):
+                budget.take(now)
+                progress.excluded = frozenset()
+                await asyncio.sleep(delay_s)
+            case _:
+                assert_never(step)
+
+    def _other_account(self, progress: Progress) -> Lease | None:
+        """Another account of the same target, if one is free now: taken, so that nobody else gets it meanwhile."""
+        call, candidate = progress.call, progress.candidate
+        answer = self.parts.book.try_acquire(
+            candidate.pool,
+            candidate.provider,
+            candidate.model,
+            tag=call.tag,
+            scope=call.scope,
+            tokens=progress.tokens,
+            exclude=progress.excluded | {progress.account},
+        )
+        return answer if isinstance(answer, Lease) else None
+
+    def _budget(self, provider: str) -> RetryBudget:
+        budget = self._budgets.get(provider)
+        if budget is None:
+            ratio = self.parts.settings.retry_ratio
+            budget = self._budgets[provider] = RetryBudget(self.parts.clock.monotonic(), ratio=ratio)
+        return budget
+
+    def _failure(self, progress: Progress, verdict: Verdict, step: GiveUp) -> NightkeepError:
+        if verdict.outcome is Outcome.TIMED_OUT and progress.call.deadline <= self.parts.clock.monotonic():
+            return DeadlineError(
+                f"the deadline of {progress.call.deadline - progress.call.started:g} s passed while "
+                f"{progress.candidate.target} was silent; give the call more time, or another target",
+                asked=progress.call.head.model,
+                served=progress.candidate.model,
+                attempts=progress.attempts,
+            )
+        return provider_failure(
+            verdict,
+            asked=progress.call.head.model,
+            served=progress.candidate.model,
+            provider=progress.candidate.provider,
+            account=progress.account,
+            attempts=progress.attempts,
+            why_final=step.message,
+        )
+
+
+_STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store")]
+
+
+def _earlier(known: PoolExhaustedError | None, found: PoolExhaustedError) -> PoolExhaustedError:
+    """Of two exhausted pools the one that comes back first: that is when a retry makes sense."""
+    if known is None:
+        return found
+    first, second = known.retry_after_s, found.retry_after_s
+    return found if first is None or (second is not None and second < first) else known
+
+
+def _refuse(call: Call, ledger: Ledger, error: NightkeepError) -> None:
+    said = wire_error(error)
+    said = msgspec.structs.replace(said, data={**said.data, "call": call.id})
+    status, body = CODECS[call.door.wire].write_error(said)
+    ledger.note_refusal(error, status, body)
+    headers = [("content-type", "application/json"), ("x-nightkeep-call", call.id)]
+    headers.append(("x-nightkeep-attempts", str(ledger.attempts)))
+    call.answer.respond(status, [*headers, *retry_headers(said)], body)

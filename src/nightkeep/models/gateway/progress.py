@@ -8,7 +8,10 @@ import msgspec
 
 from nightkeep.core.events import Event
 from nightkeep.core.messages import ChatRequest
+from nightkeep.core.outcome import Outcome
 from nightkeep.models.gateway.call import Call
+from nightkeep.models.leases import Lease
+from nightkeep.models.retry import Tried
 from nightkeep.models.routing import Candidate, Route
 from nightkeep.models.wire import CODECS
 from nightkeep.models.wire.base import Encoder, Stripped, Wire, Written
@@ -27,13 +30,29 @@ class Said(msgspec.Struct, frozen=True):
 class Progress:
     """What the gateway knows of a call between its attempts."""
 
-    __slots__ = ("_request", "_said", "attempts", "call", "excluded", "index", "route")
+    __slots__ = (
+        "_request",
+        "_said",
+        "account",
+        "attempts",
+        "call",
+        "excluded",
+        "history",
+        "index",
+        "kept_lease",
+        "route",
+        "tokens",
+    )
 
-    def __init__(self, call: Call, route: Route) -> None:
+    def __init__(self, call: Call, route: Route, tokens: int) -> None:
         self.call = call
         self.route = route
         self.index = 0  # into the route's candidates
         self.attempts = 0
+        self.account = ""  # of the attempt in hand
+        self.history: list[Tried] = []
+        self.kept_lease: Lease | None = None  # of another account, taken when the last attempt failed
+        self.tokens = tokens  # estimated, of the whole call
         self.excluded: frozenset[str] = frozenset()  # accounts that failed for this call on this target
         self._request: ChatRequest | None = None
         self._said: dict[tuple[Wire, str], Said] = {}
@@ -47,6 +66,10 @@ class Progress:
     def rest(self) -> Sequence[Candidate]:
         """The targets after it."""
         return self.route.candidates[self.index + 1 :]
+
+    def note_failed(self, outcome: Outcome) -> None:
+        """Remember how the attempt in hand ended."""
+        self.history.append(Tried(self.candidate.target, self.account, outcome))
 
     def next_target(self) -> bool:
         """Go to the next target; False where there is none."""

@@ -25,24 +25,24 @@ _SUCCESS = Verdict(outcome=Outcome.SUCCESS, status=200)
 
 
 class SlowStream:
-    """Tells when a provider drips: fewer than ``events_per_s`` content events a second over a window.
+    """Tells when a provider drips: fewer than ``bytes_per_s`` bytes a second over a window of 30 s.
 
     Source: a provider that drips one token a second holds a stream for ever (bifrost#6472).
     """
 
     WINDOW_S = 30.0
 
-    def __init__(self, events_per_s: float, now: float) -> None:
-        self._least = events_per_s * self.WINDOW_S
+    def __init__(self, bytes_per_s: float, now: float) -> None:
+        self._least = bytes_per_s * self.WINDOW_S
         self._since = now
         self._seen = 0
 
-    def check(self, output_events: int, now: float) -> bool:
+    def check(self, bytes_in: int, now: float) -> bool:
         """Whether the window that ends now was too slow."""
         if now - self._since < self.WINDOW_S:
             return False
-        is_slow = output_events - self._seen < self._least
-        self._since, self._seen = now, output_events
+        is_slow = bytes_in - self._seen < self._least
+        self._since, self._seen = now, bytes_in
         return is_slow
 
 
@@ -54,13 +54,13 @@ async def relay(
     *,
     is_same_wire: bool,
     hides_usage: bool,
-    min_events_per_s: float,
+    min_bytes_per_s: float,
 ) -> Verdict:
     """Carry a stream to its end; the verdict says how it ended. The answer has been started."""
     loop = asyncio.get_running_loop()
     stream = opened.stream
     write = _pass_on(hides_usage) if is_same_wire else _translate(encoder)
-    slow = SlowStream(min_events_per_s, loop.time())
+    slow = SlowStream(min_bytes_per_s, loop.time())
     verdict = _SUCCESS
     pieces = opened.pieces
     try:
@@ -71,7 +71,7 @@ async def relay(
             if stream.is_over or stream.failure is not None:
                 break
             now = loop.time()
-            if slow.check(stream.output_events, now) and not stream.is_ended:
+            if slow.check(stream.bytes_in, now) and not stream.is_ended:
                 raise TransportError(Fault.IDLE_TIMEOUT, "the stream drips too slowly", was_sent=True)
             pieces = await stream.pull(min(patience.idle_s, max(0.001, patience.deadline - now)))
     except TransportError as error:

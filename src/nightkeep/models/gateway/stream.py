@@ -56,7 +56,6 @@ class ReplyStream:
         "is_finished",
         "is_over",
         "model",
-        "output_events",
         "texts",
         "usage",
     )
@@ -73,7 +72,6 @@ class ReplyStream:
         self.is_ended = False  # the wire's end mark was seen
         self.is_over = False  # no more bytes will come
         self.model = ""
-        self.output_events = 0
         self.texts: list[str] = []  # what arrived, for the record of an incomplete answer; bounded
         self.usage: Usage | None = None
 
@@ -119,7 +117,6 @@ class ReplyStream:
         kind = type(event)
         if kind is PartDelta:
             self.has_content = True
-            self.output_events += 1
             self._keep(event.text)  # type: ignore[union-attr]
         elif kind is PartStarted:
             # An empty text part is a preamble; a part that is there from its start is content.

@@ -1,0 +1,342 @@
+"""The composition root: the only place where concrete parts are chosen and put together.
+
+``start`` makes a running gateway from checked settings; ``Running.reload`` swaps in new ones without
+dropping a request. Everything else in the package takes its parts as arguments. From settings to the
+parts' own values: ``bootstrap_pools`` and ``bootstrap_routes``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import resource
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from nightkeep import __version__
+from nightkeep.bootstrap_pools import account_specs, gateway_settings, key_specs, pool_specs, tag_limits
+from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
+from nightkeep.config import Loaded, Settings, load, resolve_accounts
+from nightkeep.config_accounts import KeyNote
+from nightkeep.config_reload import Change as SettingChange
+from nightkeep.config_reload import ReloadWatcher, Stamp, diff
+from nightkeep.control.keys import KeyRing
+from nightkeep.core.errors import ConfigError
+from nightkeep.models.account_book import AccountBook, Change
+from nightkeep.models.accounts import AccountStatus
+from nightkeep.models.catalog import load_catalog
+from nightkeep.models.call_record import CallRecord
+from nightkeep.models.gateway.directory import Directory
+from nightkeep.models.gateway.gateway import Gateway, GatewayParts
+from nightkeep.models.leases import AccountView
+from nightkeep.models.provider_spec import ProviderSpec
+from nightkeep.models.routing import Needs, Route
+from nightkeep.models.transport import HttpClient
+from nightkeep.models.upstream import AccountAccess, UpstreamAccount
+from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
+from nightkeep.server.app import App
+from nightkeep.server.doors import DoorKeeper, DoorSettings
+from nightkeep.server.http import HttpServer, serve
+from nightkeep.server.model_list import ModelList
+from nightkeep.testing.sim import RunningSim, load_scenario, start_sim
+
+__all__ = ["Running", "SystemClock", "start"]
+
+log = logging.getLogger("nightkeep")
+
+_WATCH_S = 1.0
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; the same that the event loop counts."""
+        return time.monotonic()
+
+
+class _NoLog:
+    def begin(self, record: CallRecord) -> None: ...
+
+    def finish(self, record: CallRecord) -> None: ...
+
+
+class Running:
+    """A gateway that is listening."""
+
+    def __init__(
+        self, loaded: Loaded, environ: Mapping[str, str], clock: SystemClock, overrides: Mapping[str, Any]
+    ) -> None:
+        self.loaded = _overridden(loaded, overrides)
+        self._overrides = overrides
+        self._reloaded_at: datetime | None = None
+        self._reload_error: str | None = None
+        self.clock = clock
+        self.started_at = clock.now()
+        self.notes: tuple[KeyNote, ...] = ()
+        self.sim: RunningSim | None = None
+        self._environ = environ
+        self._randomness = random.Random()
+        self._client = HttpClient(connect_s=loaded.settings.gateway.deadlines.connect_s)
+        self._directory = Directory(self._client, clock)
+        self._server: HttpServer | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.loaded.settings
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        assert self._server is not None
+        host = self.settings.gateway.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
+
+    async def open(self, data: Path) -> None:
+        """Put the parts together and listen. Raises ConfigError, OSError (the port is taken)."""
+        settings = self.settings
+        _check_exposure(settings)
+        if settings.is_simulated:
+            self.sim = await _start_simulated(settings, self.loaded.base)
+        accounts = self._resolve(self.loaded)
+        self._book = AccountBook(
+            pool_specs(settings),
+            account_specs(settings, accounts),
+            self.clock,
+            on_change=self._account_changed,
+            tag_limits=tag_limits(settings),
+            jitter=self._randomness.random,
+            most_waiting=settings.gateway.queue.max_waiting,
+        )
+        self._directory.replace(accounts.values())
+        self._gateway = Gateway(
+            GatewayParts(
+                routes=route_table(settings, self._simulated_specs()),
+                settings=gateway_settings(settings),
+                book=self._book,
+                directory=self._directory,
+                client=self._client,
+                log=_NoLog(),
+                clock=self.clock,
+                randomness=self._randomness,
+            )
+        )
+        self._doors = DoorKeeper(
+            self._gateway, KeyRing(key_specs(settings)), _door_settings(settings), self.clock, self._randomness
+        )
+        api = make_api(self, __version__, frozenset({settings.gateway.host}))
+        app = App(self._doors, api, ModelList(self.model_names))
+        gateway = settings.gateway
+        self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
+
+    def _resolve(self, loaded: Loaded) -> dict[str, UpstreamAccount]:
+        specs = self._simulated_specs()
+        resolution = resolve_accounts(loaded.settings, self._environ, loaded.base, specs)
+        self.notes = resolution.notes
+        accounts = dict(resolution.accounts)
+        if self.sim is not None and loaded.settings.is_simulated:
+            name = f"{SIMULATED}-1"
+            accounts[name] = UpstreamAccount(AccountAccess(name=name, provider=specs[SIMULATED]))
+        return accounts
+
+    def _simulated_specs(self) -> dict[str, ProviderSpec]:
+        return {SIMULATED: simulated_provider(self.sim.base_url)} if self.sim is not None else {}
+
+    # -- what the API asks
+
+    def model_names(self) -> list[str]:
+        """The names that clients may ask for: aliases, and what the catalog knows of the configured providers."""
+        names = dict.fromkeys(self._gateway.parts.routes.aliases)
+        providers = {account.provider for account in self.settings.accounts.values()}
+        for row in load_catalog().rows:
+            if self.settings.is_simulated or not providers.isdisjoint(row.makers):
+                names.setdefault(row.id)
+        return sorted(names)
+
+    def accounts(self) -> list[AccountView]:
+        """Every account as it stands."""
+        return self._book.snapshot()
+
+    def change_account(self, account: str, verb: Literal["enable", "disable", "reset"], why: str) -> None:
+        """Take an account out, back, or let it begin afresh. Raises KeyError."""
+        if verb == "reset":
+            self._book.reset(account)
+        else:
+            self._book.set_state(account, "disabled" if verb == "disable" else "available", why)
+
+    def explain(self, ask: Ask) -> Route:
+        """What would serve a request."""
+        needs = Needs(context_tokens=ask.tokens)
+        return self._gateway.parts.routes.plan(ask.model, tag=ask.tag, task=ask.task, needs=needs)
+
+    def readiness(self) -> Readiness:
+        """Whether a call could be served now."""
+        views = self.accounts()
+        available = sum(1 for view in views if view.status is AccountStatus.AVAILABLE)
+        problems = [f"{view.id}: {view.status} {view.why}".rstrip() for view in views if view.status != "available"]
+        return Readiness(
+            ready=available > 0, accounts_available=available, accounts=len(views), problems=tuple(problems)
+        )
+
+    def status(self) -> Status:
+        """The gateway at a glance."""
+        server = self._server
+        return Status(
+            version=__version__,
+            address=self.address,
+            started_at=self.started_at,
+            uptime_s=round((self.clock.now() - self.started_at).total_seconds(), 1),
+            is_simulated=self.settings.is_simulated,
+            config=str(self.loaded.path) if self.loaded.path else None,
+            config_hash=self.loaded.source_hash,
+            reloaded_at=self._reloaded_at,
+            last_reload_error=self._reload_error,
+            calls_in_flight=self._gateway.in_flight,
+            calls_served=self._gateway.served,
+            calls_waiting=self._book.waiting,
+            connections=len(server.connections) if server is not None else 0,
+            memory_mb=round(_resident_bytes() / 1e6, 1),
+            record=self._record_health(),
+            notes=tuple(f"{note.account}: {note.what}" for note in self.notes),
+        )
+
+    def _record_health(self) -> dict[str, Any]:
+        return {}
+
+    def _account_changed(self, change: Change) -> None:
+        log.warning("%s", change)
+
+    async def reload(self) -> list[str]:
+        """Read the file again and take it; an invalid one changes nothing (Q-PROXY-12). Raises ConfigError."""
+        try:
+            changes = await self._take(_overridden(load(self.loaded.path, self._environ), self._overrides))
+        except ConfigError as error:
+            self._reload_error = error.message
+            log.error("the new settings are refused and the running ones stay: %s", error.message)
+            raise
+        self._reload_error = None
+        for change in changes:
+            log.info("setting changed: %s", change)
+        return [str(change) for change in changes]
+
+    async def _take(self, loaded: Loaded) -> list[SettingChange]:
+        changes = diff(self.settings, loaded.settings)
+        settings = loaded.settings
+        _check_exposure(settings)
+        if settings.is_simulated and self.sim is None:
+            self.sim = await _start_simulated(settings, loaded.base)
+        accounts = self._resolve(loaded)
+        routes = route_table(settings, self._simulated_specs())
+        self._book.reconfigure(pool_specs(settings), account_specs(settings, accounts), tag_limits=tag_limits(settings))
+        # Nothing below can fail: from here on the new settings hold.
+        self._directory.replace(accounts.values())
+        self._gateway.parts.routes = routes
+        self._gateway.parts.settings = gateway_settings(settings)
+        self._doors.keys = KeyRing(key_specs(settings))
+        self._doors.settings = _door_settings(settings)
+        self.loaded = loaded
+        self._reloaded_at = self.clock.now()
+        return changes
+
+    async def watch(self) -> None:
+        """Take the settings file whenever it changes, until cancelled. A look is one ``stat`` a second."""
+        watcher = ReloadWatcher(self.loaded.source_hash)
+        while (path := self.loaded.path) is not None:
+            await asyncio.sleep(_WATCH_S)
+            try:
+                if watcher.observe(_stamp(path), path.read_bytes) is not None:
+                    await self.reload()
+            except ConfigError:
+                continue  # said by reload; the running settings stay
+            except OSError as error:
+                log.warning("the settings file cannot be read, the running settings stay: %s", error)
+
+    def reload_soon(self, why: str) -> None:
+        """Reload from a signal handler."""
+        log.info("reloading: %s", why)
+        task = asyncio.ensure_future(self.reload())
+        task.add_done_callback(lambda done: done.exception())  # said by reload
+
+    async def close(self, grace_s: float = 10.0) -> None:
+        """Stop accepting, let answers in flight end for ``grace_s`` seconds, and leave everything in order."""
+        if self._server is not None:
+            await self._server.close(grace_s)
+        self._client.close()
+        if self.sim is not None:
+            await self.sim.close()
+
+
+async def start(
+    loaded: Loaded, environ: Mapping[str, str], data: Path, overrides: Mapping[str, Any] | None = None
+) -> Running:
+    """Start a gateway; ``overrides`` (of ``[gateway]``, from the command line) outlast reloads.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+        OSError: the port is taken.
+    """
+    running = Running(loaded, environ, SystemClock(), overrides or {})
+    try:
+        await running.open(data)
+    except BaseException:
+        await running.close(0)
+        raise
+    return running
+
+
+def _overridden(loaded: Loaded, overrides: Mapping[str, Any]) -> Loaded:
+    if not overrides:
+        return loaded
+    gateway = loaded.settings.gateway.model_copy(update=dict(overrides))
+    return msgspec.structs.replace(loaded, settings=loaded.settings.model_copy(update={"gateway": gateway}))
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _resident_bytes() -> int:
+    """Resident memory of this process; its peak where the system does not tell (macOS)."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+async def _start_simulated(settings: Settings, base: Path) -> RunningSim:
+    scenario = settings.sim.scenario
+    return await start_sim(load_scenario(base / scenario) if scenario else None)
+
+
+def _door_settings(settings: Settings) -> DoorSettings:
+    gateway = settings.gateway
+    return DoorSettings(total_s=gateway.deadlines.total_s, max_body_bytes=gateway.max_body_mb << 20)
+
+
+def _check_exposure(settings: Settings) -> None:
+    """A gateway that others can reach asks for keys, unless its operator says otherwise."""
+    gateway = settings.gateway
+    is_local = gateway.host in ("127.0.0.1", "::1", "localhost")
+    if settings.keys or gateway.require_key == "never" or (is_local and gateway.require_key == "auto"):
+        return
+    raise ConfigError(
+        f"gateway.host is {gateway.host!r} and no virtual key is configured: anybody who can reach it could spend "
+        "your money",
+        setting="gateway.host",
+        fix="add a key under [keys], listen on 127.0.0.1, or set gateway.require_key = 'never'",
+    )

@@ -1,0 +1,110 @@
+"""``nightkeep up``: start the gateway, say where it is and what it serves with, and stop it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import uvloop
+
+from nightkeep.bootstrap import Running, start
+from nightkeep.config import Loaded, data_dir, find_config, load, prepare_data_dir
+
+__all__ = ["command"]
+
+log = logging.getLogger("nightkeep")
+
+
+@click.command("up")
+@click.option("--config", "config_file", metavar="FILE", help="Settings; default: ./nightkeep.toml, else the user's.")
+@click.option(
+    "--data", "data_option", metavar="DIR", help="Where records are kept; default: the user's data directory."
+)
+@click.option("--host", help="Address to listen on.  [default: gateway.host, 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [default: gateway.port, 7777]")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it is up.")
+def command(
+    config_file: str | None, data_option: str | None, host: str | None, port: int | None, as_json: bool
+) -> None:
+    """Start the gateway and serve until interrupted.
+
+    Without a file, keys in the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY …) become
+    accounts; without keys, a simulated provider answers. A changed file is taken within a second; an
+    invalid one is refused and the running settings stay.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    environ = dict(os.environ)
+    loaded = load(find_config(environ, config_file), environ)
+    overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    data = prepare_data_dir(data_dir(environ, data_option))
+    try:
+        uvloop.run(_serve(loaded, environ, data, overrides, _announce if as_json else _greet))
+    except OSError as error:
+        gateway = loaded.settings.gateway
+        where = f"{host or gateway.host}:{gateway.port if port is None else port}"
+        raise click.ClickException(
+            f"cannot listen on {where}: {error.strerror or error}; is another gateway running? Choose another --port"
+        ) from error
+
+
+async def _serve(
+    loaded: Loaded,
+    environ: dict[str, str],
+    data: Path,
+    overrides: dict[str, str | int],
+    greet: Callable[[Running, Path], None],
+) -> None:
+    running = await start(loaded, environ, data, overrides)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: running.reload_soon("SIGHUP"))
+    greet(running, data)
+    watching = asyncio.ensure_future(running.watch())
+    await stop.wait()
+    watching.cancel()
+    log.info("stopping: answers in flight have 10 s to end")
+    await running.close()
+
+
+def _announce(running: Running, data: Path) -> None:
+    facts = {
+        "address": running.address,
+        "pid": os.getpid(),
+        "simulated": running.settings.is_simulated,
+        "sim": running.sim.base_url if running.sim is not None else None,
+        "config": str(running.loaded.path) if running.loaded.path else None,
+        "data": str(data),
+    }
+    click.echo(json.dumps(facts))
+    sys.stdout.flush()
+
+
+def _greet(running: Running, data: Path) -> None:
+    settings = running.settings
+    address = running.address
+    click.echo(f"{click.style('Nightkeep', bold=True)} is up at {click.style(address, fg='cyan', bold=True)}")
+    if settings.is_simulated:
+        click.echo(f"  serves with   {click.style('a SIMULATED provider', fg='yellow')}: no key was found")
+    else:
+        pools = {account.pool for account in settings.accounts.values()}
+        providers = sorted({account.provider for account in settings.accounts.values()})
+        click.echo(f"  serves with   {len(settings.accounts)} accounts in {len(pools)} pools: {', '.join(providers)}")
+    click.echo(f"  settings      {running.loaded.path or 'none (nightkeep config init writes a first file)'}")
+    click.echo(f"  records       {data}")
+    for note in running.notes:
+        colour = "red" if note.is_error else "yellow"
+        click.echo(f"  {click.style('account', fg=colour)} {note.account}: {note.what}. {note.fix}")
+    click.echo("\n  point clients here:")
+    click.echo(f"    OPENAI_BASE_URL={address}/v1")
+    click.echo(f"    ANTHROPIC_BASE_URL={address}")
+    click.echo(f"    GOOGLE_GEMINI_BASE_URL={address}\n")
+    sys.stdout.flush()

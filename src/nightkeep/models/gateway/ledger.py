@@ -1,0 +1,235 @@
+"""What one call leaves behind: its record and those of its attempts, and the headers that tell the client.
+
+It collects; ``models.calls`` keeps. Nothing here decides, and a fault in keeping never reaches the client.
+"""
+
+from __future__ import annotations
+
+from nightkeep.core.clock import Clock
+from nightkeep.core.errors import NightkeepError
+from nightkeep.core.events import Event, Started, UsageReported
+from nightkeep.core.messages import Usage
+from nightkeep.core.money import MicroUsd, micro_usd_from_pico
+from nightkeep.core.outcome import Outcome, Verdict
+from nightkeep.models.call_record import AttemptRecord, CallRecord, CallSink
+from nightkeep.models.drift import find_mismatch
+from nightkeep.models.gateway.answers import answer_headers, forwarded
+from nightkeep.models.gateway.attempt import Failure, Opened, Whole
+from nightkeep.models.gateway.call import Call
+from nightkeep.models.gateway.progress import Progress, Said
+from nightkeep.models.gateway.stream import ReplyStream
+from nightkeep.models.prices import cost_pico
+from nightkeep.models.routing import Candidate, Route
+
+__all__ = ["Ledger"]
+
+_SUCCESS = Verdict(outcome=Outcome.SUCCESS, status=200)
+
+
+class Ledger:
+    """Takes notes while a call is served."""
+
+    __slots__ = (
+        "_attempt",
+        "_attempt_started",
+        "_candidate",
+        "_clock",
+        "_log",
+        "_started",
+        "attempts",
+        "record",
+        "served_model",
+    )
+
+    def __init__(self, call: Call, log: CallSink, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._started = call.started
+        self._attempt: AttemptRecord | None = None
+        self._attempt_started = 0.0
+        self._candidate: Candidate | None = None
+        self.attempts = 0
+        self.served_model = ""
+        self.record = _begin(call, clock)
+        log.begin(self.record)
+
+    # -- the way
+
+    def note_route(self, route: Route) -> None:
+        """Which rule decided."""
+        self.record.alias = route.alias
+        self.record.rule = route.rule
+        if route.degraded_from is not None:
+            self.record.degraded = f"{route.rule} (instead of {route.degraded_from})"
+
+    def begin_attempt(self, candidate: Candidate, account: str, said: Said) -> None:
+        """An attempt leaves."""
+        record = self.record
+        self.attempts += 1
+        self._candidate = candidate
+        self._attempt_started = self._clock.monotonic()
+        self._attempt = AttemptRecord(
+            n=self.attempts,
+            provider=candidate.provider,
+            account=account,
+            model=candidate.model,
+            wire=str(said.wire),
+            started_at=self._clock.now(),
+            bytes_out=len(said.body),
+        )
+        record.attempts.append(self._attempt)
+        record.provider, record.account, record.served = candidate.provider, account, candidate.model
+        record.stripped = said.stripped
+        self.served_model = candidate.model
+        if self.attempts > 1 and candidate.target != self._first_target():
+            record.degraded = f"failover from {self._first_target()}"
+
+    def _first_target(self) -> str:
+        first = self.record.attempts[0]
+        return f"{first.provider}/{first.model}"
+
+    # -- what came back
+
+    def note_failure(self, failure: Failure) -> None:
+        """The attempt failed and nothing was committed."""
+        self._note_first_byte(failure.first_byte)
+        if failure.body:
+            self.record.response_body = failure.body
+
+    def note_whole(self, whole: Whole) -> Verdict:
+        """A whole answer came."""
+        self._note_first_byte(whole.first_byte)
+        model, usage = _read(whole.events)
+        self._note_served(model)
+        self._note_usage(usage)
+        self.record.bytes_in = len(whole.body)
+        return _SUCCESS
+
+    def note_opened(self, opened: Opened) -> None:
+        """A stream has shown content."""
+        self._note_first_byte(opened.first_byte)
+        self._note_served(opened.stream.model)
+
+    def note_stream(self, stream: ReplyStream) -> None:
+        """A stream is over, however it ended."""
+        self._note_usage(stream.usage)
+        self.record.bytes_in = stream.bytes_in
+        if not stream.is_ended:
+            self.record.partial_text = "".join(stream.texts)
+
+    def note_stream_end(self, verdict: Verdict) -> None:
+        """How a committed stream ended; its status was 200 already."""
+        self.record.status = 200
+        self.record.outcome = str(verdict.outcome)
+        if verdict.outcome is not Outcome.SUCCESS:
+            self.record.error_code = "stream_cut"
+
+    def end_attempt(self, verdict: Verdict) -> int:
+        """Close the attempt's record; returns the tokens that it used."""
+        record = self._attempt
+        assert record is not None
+        record.outcome = str(verdict.outcome)
+        record.status = verdict.status
+        record.provider_code = verdict.provider_code
+        record.message = verdict.message
+        record.retry_after_s = verdict.retry_after_s
+        record.duration_ms = (self._clock.monotonic() - self._attempt_started) * 1000
+        return record.usage.total if record.usage is not None else 0
+
+    # -- the end
+
+    def note_answer(self, status: int, body: bytes) -> None:
+        """A whole answer goes to the client."""
+        self.record.status = status
+        self.record.outcome = str(Outcome.SUCCESS)
+        self.record.response_body = body
+
+    def note_refusal(self, error: NightkeepError, status: int, body: bytes) -> None:
+        """An error goes to the client."""
+        self.record.status = status
+        self.record.outcome = str(error.data.get("outcome") or error.code)
+        self.record.error_code = error.code
+        self.record.error_message = error.message
+        if self.record.response_body is None:
+            self.record.response_body = body
+
+    def note_cancelled(self) -> None:
+        """The client hung up."""
+        self.record.outcome = str(Outcome.CANCELLED)
+
+    def close(self) -> None:
+        """Hand the record over."""
+        self.record.duration_ms = (self._clock.monotonic() - self._started) * 1000
+        self._log.finish(self.record)
+
+    def headers(
+        self, progress: Progress, said: Said, upstream: dict[str, str], *, is_simulated: bool
+    ) -> list[tuple[str, str]]:
+        """The headers of a successful answer."""
+        record = self.record
+        return answer_headers(
+            call_id=record.id,
+            model=self.served_model,
+            account=progress.account,
+            attempts=self.attempts,
+            stripped=said.stripped,
+            degraded=record.degraded,
+            cost=record.cost,
+            cache=record.cache,
+            is_simulated=is_simulated,
+        ) + forwarded(upstream)
+
+    # -- notes
+
+    def _note_first_byte(self, at: float | None) -> None:
+        if at is not None and self._attempt is not None:
+            self._attempt.first_byte_ms = (at - self._attempt_started) * 1000
+            self.record.first_byte_ms = (at - self._started) * 1000
+
+    def _note_served(self, model: str) -> None:
+        candidate = self._candidate
+        if not model or candidate is None:
+            return
+        self.served_model = self.record.served = model
+        mismatch = find_mismatch(candidate.model, model)
+        if mismatch is not None:
+            self.record.degraded = f"model mismatch: {candidate.provider} served {model}, {candidate.model} was sent"
+
+    def _note_usage(self, usage: Usage | None) -> None:
+        if usage is None or self._attempt is None or self._candidate is None:
+            return
+        self._attempt.usage = self.record.usage = usage
+        price = self._candidate.price
+        if price is not None:
+            self._attempt.cost = micro_usd_from_pico(cost_pico(price, usage))
+            self.record.cost = MicroUsd((self.record.cost or 0) + self._attempt.cost)
+
+
+def _begin(call: Call, clock: Clock) -> CallRecord:
+    return CallRecord(
+        id=call.id,
+        scope=call.scope,
+        tag=call.tag,
+        task=call.task,
+        key=call.caller.name,
+        wire=str(call.door.wire),
+        door=call.door.path,
+        operation=str(call.door.operation),
+        asked=call.head.model,
+        is_stream=call.head.stream,
+        started_at=clock.now(),
+        run=call.run,
+        bytes_out=len(call.body),
+        request_body=call.body,
+    )
+
+
+def _read(events: list[Event]) -> tuple[str, Usage | None]:
+    model = ""
+    usage: Usage | None = None
+    for event in events:
+        if type(event) is Started:
+            model = event.model
+        elif type(event) is UsageReported:
+            usage = event.usage
+    return model, usage
