@@ -64,7 +64,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     klass: str = ""  # what policies speak of: opus, sonnet, …
     context_window: int | None = None
     max_output: int | None = None
-    can: frozenset[Capability] = frozenset()
+    can: frozenset[Capability] | None = None
     price: Rates | None = None
     aliases: tuple[str, ...] = ()  # other exact names
     is_retired: bool = False  # the maker has ended it, or said when; never chosen for being cheap

@@ -120,7 +120,7 @@ class Chooser:
         if proposal.classes is not None and (row is None or row.klass not in proposal.classes):
             allowed = " or ".join(sorted(proposal.classes))
             return Rejected(target.name, f"this task is only for models of class {allowed}", Why.NOT_ALLOWED)
-        if row is not None and row.kind == "chat" and (missing := wants - row.can):
+        if row is not None and row.can is not None and (missing := wants - row.can):
             return Rejected(target.name, f"it cannot do {', '.join(sorted(missing))}", Why.CAPABILITY)
         price = self._price(target)
         if price is None and self._refuses_unpriced:

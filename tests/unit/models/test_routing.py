@@ -142,6 +142,13 @@ def test_what_cannot_do_what_is_needed_falls_out() -> None:
         table().plan("deepseek-chat", needs=Needs(images=True))
 
 
+def test_what_is_not_known_of_a_model_is_not_held_against_it() -> None:
+    routes = table({"xai": ("p",), "lab": ("p",)}, refuses_unpriced=False)
+    everything = Needs(tools=True, images=True, structured=True, context_tokens=10_000_000)
+    assert targets(routes.plan("grok-4", needs=everything)) == ["xai/grok-4"]
+    assert targets(routes.plan("lab/big", needs=everything)) == ["lab/big"]
+
+
 def test_an_alias_can_require_more_than_the_request_shows() -> None:
     alias = AliasSpec(name="a", targets=("openai/gpt-4o", "openai/gpt-5"), requires=frozenset({"reasoning"}))
     assert targets(table(aliases=[alias]).plan("a")) == ["openai/gpt-5"]
