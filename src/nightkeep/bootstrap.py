@@ -28,10 +28,11 @@ from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
 from nightkeep.control.keys import KeyRing
 from nightkeep.core.errors import ConfigError
-from nightkeep.models.account_book import AccountBook, Change
+from nightkeep.models.account_book import AccountBook
 from nightkeep.models.accounts import AccountStatus
-from nightkeep.models.catalog import load_catalog
 from nightkeep.models.call_record import CallRecord
+from nightkeep.models.catalog import load_catalog
+from nightkeep.models.credentials import is_key_source, parse_key_source, resolve_key
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.gateway import Gateway, GatewayParts
 from nightkeep.models.leases import AccountView
@@ -39,6 +40,7 @@ from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.routing import Needs, Route
 from nightkeep.models.transport import HttpClient
 from nightkeep.models.upstream import AccountAccess, UpstreamAccount
+from nightkeep.ops.notices import Notifier
 from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
 from nightkeep.server.app import App
 from nightkeep.server.doors import DoorKeeper, DoorSettings
@@ -89,6 +91,7 @@ class Running:
         self._randomness = random.Random()
         self._client = HttpClient(connect_s=loaded.settings.gateway.deadlines.connect_s)
         self._directory = Directory(self._client, clock)
+        self._notifier = Notifier(self._client, _webhook(loaded, environ))
         self._server: HttpServer | None = None
 
     @property
@@ -114,7 +117,7 @@ class Running:
             pool_specs(settings),
             account_specs(settings, accounts),
             self.clock,
-            on_change=self._account_changed,
+            on_change=self._notifier.tell,
             tag_limits=tag_limits(settings),
             jitter=self._randomness.random,
             most_waiting=settings.gateway.queue.max_waiting,
@@ -214,9 +217,6 @@ class Running:
     def _record_health(self) -> dict[str, Any]:
         return {}
 
-    def _account_changed(self, change: Change) -> None:
-        log.warning("%s", change)
-
     async def reload(self) -> list[str]:
         """Read the file again and take it; an invalid one changes nothing (Q-PROXY-12). Raises ConfigError."""
         try:
@@ -238,11 +238,13 @@ class Running:
             self.sim = await _start_simulated(settings, loaded.base)
         accounts = self._resolve(loaded)
         routes = route_table(settings, self._simulated_specs())
+        webhook = _webhook(loaded, self._environ)
         self._book.reconfigure(pool_specs(settings), account_specs(settings, accounts), tag_limits=tag_limits(settings))
         # Nothing below can fail: from here on the new settings hold.
         self._directory.replace(accounts.values())
         self._gateway.parts.routes = routes
         self._gateway.parts.settings = gateway_settings(settings)
+        self._notifier.webhook = webhook
         self._doors.keys = KeyRing(key_specs(settings))
         self._doors.settings = _door_settings(settings)
         self.loaded = loaded
@@ -272,6 +274,7 @@ class Running:
         """Stop accepting, let answers in flight end for ``grace_s`` seconds, and leave everything in order."""
         if self._server is not None:
             await self._server.close(grace_s)
+        await self._notifier.close()
         self._client.close()
         if self.sim is not None:
             await self.sim.close()
@@ -300,6 +303,14 @@ def _overridden(loaded: Loaded, overrides: Mapping[str, Any]) -> Loaded:
         return loaded
     gateway = loaded.settings.gateway.model_copy(update=dict(overrides))
     return msgspec.structs.replace(loaded, settings=loaded.settings.model_copy(update={"gateway": gateway}))
+
+
+def _webhook(loaded: Loaded, environ: Mapping[str, str]) -> str | None:
+    """The address that notices go to; with many services it is itself a secret, kept elsewhere."""
+    webhook = loaded.settings.notify.webhook
+    if webhook is None or not is_key_source(webhook):
+        return webhook
+    return resolve_key(parse_key_source(webhook), environ, loaded.base).secret.reveal().strip()
 
 
 def _stamp(path: Path) -> Stamp | None:

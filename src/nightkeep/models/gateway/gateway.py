@@ -19,7 +19,7 @@ from nightkeep.core.errors import (
     PoolExhaustedError,
     UntranslatableError,
 )
-from nightkeep.core.outcome import Outcome, Verdict
+from nightkeep.core.outcome import RETRYABLE_OUTCOMES, Outcome, Verdict
 from nightkeep.models.account_book import AccountBook
 from nightkeep.models.call_record import CallSink
 from nightkeep.models.estimate import needs_of
@@ -266,7 +266,8 @@ class Gateway:
             case NextTarget():
                 progress.next_target()
             case NextAccount():
-                budget.take(now)
+                if verdict.outcome in RETRYABLE_OUTCOMES:  # an account that is closed or empty is left, not retried
+                    budget.take(now)
                 progress.excluded |= {progress.account}
                 progress.kept_lease = other
             case RetrySame(delay_s=delay_s):

@@ -10,6 +10,7 @@ from nightkeep.core.events import Event
 from nightkeep.core.messages import ChatRequest
 from nightkeep.core.outcome import Outcome
 from nightkeep.models.gateway.call import Call
+from nightkeep.models.gateway.limits import limit_body
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import Tried
 from nightkeep.models.routing import Candidate, Route
@@ -31,6 +32,8 @@ class Progress:
     """What the gateway knows of a call between its attempts."""
 
     __slots__ = (
+        "_body",
+        "_limited",
         "_request",
         "_said",
         "account",
@@ -54,6 +57,7 @@ class Progress:
         self.kept_lease: Lease | None = None  # of another account, taken when the last attempt failed
         self.tokens = tokens  # estimated, of the whole call
         self.excluded: frozenset[str] = frozenset()  # accounts that failed for this call on this target
+        self._body, self._limited = limit_body(call.door.wire, call.door.operation, call.body, route)
         self._request: ChatRequest | None = None
         self._said: dict[tuple[Wire, str], Said] = {}
 
@@ -95,14 +99,14 @@ class Progress:
         call = self.call
         codec = CODECS[call.door.wire]
         if wire is call.door.wire:
-            return Said(wire, codec.retarget(call.body, call.head, model), ())
+            return Said(wire, codec.retarget(self._body, call.head, model), self._limited)
         written: Written = CODECS[wire].write_request(self.request(), model, call.door.wire)
-        return Said(wire, written.body, written.stripped)
+        return Said(wire, written.body, self._limited + written.stripped)
 
     def request(self) -> ChatRequest:
         """The request in neutral words; read once. Raises RequestError where it is malformed."""
         if self._request is None:
-            self._request = CODECS[self.call.door.wire].read_request(self.call.body, self.call.head)
+            self._request = CODECS[self.call.door.wire].read_request(self._body, self.call.head)
         return self._request
 
     def encoder(self, wire: Wire, model: str) -> Encoder:

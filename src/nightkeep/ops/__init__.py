@@ -1,0 +1,1 @@
+"""Operations: telling people, rehearsing incidents, and keeping the system in order."""
