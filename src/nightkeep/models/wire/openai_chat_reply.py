@@ -153,6 +153,9 @@ class OpenaiChatDecoder:
             return [failed(chunk.error)]
         if chunk.choices is None:
             raise ValueError(f"not a completion of {Wire.OPENAI_CHAT}: it has no choices")
+        for choice in chunk.choices:
+            for index, call in enumerate((choice.message and choice.message.tool_calls) or ()):
+                call.index = index  # a whole message tells each call once
         events = self._first(chunk)
         if not self._is_finished:
             events += self._finish(_Choice(finish_reason="stop"))
@@ -278,8 +281,6 @@ class OpenaiChatDecoder:
         slot = int(call.index)
         if slot in self._calls and call.id and function.name and call.id != self._call_ids[slot]:
             return last + 1  # some vendors give every whole call the index 0
-        if slot not in self._calls and call.id in self._call_ids.values():
-            return next(known for known, call_id in self._call_ids.items() if call_id == call.id)
         return slot
 
     def _custom(self, call: _Call) -> list[Event]:
