@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from nightkeep.core.errors import RequestError, UntranslatableError
+from nightkeep.core.events import replay_reply
 from nightkeep.core.messages import (
     CacheMark,
     ChatRequest,
@@ -18,6 +19,8 @@ from nightkeep.core.messages import (
     OutputFormat,
     Reasoning,
     ReasoningSettings,
+    Reply,
+    StopReason,
     Text,
     ToolCall,
     ToolChoice,
@@ -427,6 +430,15 @@ def test_files_stored_at_another_vendor_are_refused(target: Wire) -> None:
     request = ChatRequest(model="x", messages=(Message(role="user", parts=(part,)),))
     with pytest.raises(UntranslatableError, match="file_1"):
         CODECS[target].write_request(request, "m", Wire.ANTHROPIC_MESSAGES)
+
+
+def test_geminis_signature_of_a_call_comes_back_through_a_chat_client() -> None:
+    call = ToolCall(id="a", name="f", arguments="{}", signature="QUJD")
+    reply = Reply(id="r", model="gemini-3-pro", parts=(call,), stop=StopReason.TOOL_CALLS)
+    body = CODECS[CHAT].encoder("alias").whole(replay_reply(reply))
+    message = msgspec.json.decode(body)["choices"][0]["message"]
+    [read_back] = chat(message).messages[0].parts
+    assert isinstance(read_back, ToolCall) and read_back.signature == "nightkeep.gemini.QUJD"
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from nightkeep.models.wire.base import Wire, WireError
 from nightkeep.models.wire.openai_errors import error_object
 from nightkeep.models.wire.openai_usage import chat_usage
 from nightkeep.models.wire.shape import encode_json
+from nightkeep.models.wire.signatures import tag_signature
 
 __all__ = ["OpenaiChatEncoder", "asks_for_usage"]
 
@@ -156,7 +157,7 @@ class OpenaiChatEncoder:
         self._prefixes[event.index] = (self._head + head, b"}}]" + _TAIL)
         arguments = "" if call.arguments == "{}" else call.arguments
         function = {"name": call.name, "arguments": arguments}
-        entry = {"index": slot, "id": call.id, "type": "function", "function": function}
+        entry = {"index": slot, "id": call.id, "type": "function", "function": function, **_signed(call)}
         return self._chunk(delta={"tool_calls": [entry]}, finish_reason=None)
 
     def _end(self) -> bytes:
@@ -195,11 +196,18 @@ def _message(parts: tuple[Part, ...]) -> dict[str, Any]:
     return message
 
 
+def _signed(call: ToolCall) -> dict[str, Any]:
+    """Gemini's signature of a call, where Google's own door to this wire puts it; clients send it back there."""
+    if not call.signature:
+        return {}
+    return {"extra_content": {"google": {"thought_signature": tag_signature(Wire.GEMINI, call.signature)}}}
+
+
 def _call(part: Part) -> dict[str, Any] | None:
     match part:
         case ToolCall():
             function = {"name": part.name, "arguments": part.arguments}
-            return {"id": part.id, "type": "function", "function": function}
+            return {"id": part.id, "type": "function", "function": function, **_signed(part)}
         case Opaque(wire=Wire.OPENAI_CHAT, kind="custom"):
             return part.raw
         case _:

@@ -12,7 +12,7 @@ from typing import Any
 from nightkeep.core.errors import RequestError
 from nightkeep.core.messages import Media, Message, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from nightkeep.models.wire.base import Wire
-from nightkeep.models.wire.openai_media import audio_media, file_media, read_cache, url_media
+from nightkeep.models.wire.openai_media import audio_media, file_media, google_signature, read_cache, url_media
 from nightkeep.models.wire.shape import Fields
 
 __all__ = ["read_messages"]
@@ -90,7 +90,7 @@ class _Reader:
         function = entry.inner("function")
         if function is None:
             return Opaque(wire=Wire.OPENAI_CHAT, kind=kind, raw=item)
-        call = _call(function, call_id)
+        call = _call(function, call_id, google_signature(entry.take("extra_content")))
         self._names[call_id] = call.name
         function.collect_rest(self._foreign)
         entry.collect_rest(self._foreign)
@@ -153,8 +153,9 @@ def _has_results_only(message: Message) -> bool:
     return bool(message.parts) and all(isinstance(part, ToolResult) for part in message.parts)
 
 
-def _call(function: Fields, call_id: str) -> ToolCall:
-    return ToolCall(id=call_id, name=function.required_text("name"), arguments=function.text("arguments") or "{}")
+def _call(function: Fields, call_id: str, signature: str | None = None) -> ToolCall:
+    arguments = function.text("arguments") or "{}"
+    return ToolCall(id=call_id, name=function.required_text("name"), arguments=arguments, signature=signature)
 
 
 def _read_url(fields: Fields, kind: str) -> Media:

@@ -27,6 +27,7 @@ from nightkeep.core.events import (
 from nightkeep.core.messages import Opaque, Part, StopReason, ToolCall
 from nightkeep.models.wire.base import Wire
 from nightkeep.models.wire.openai_errors import failed
+from nightkeep.models.wire.openai_media import google_signature
 from nightkeep.models.wire.openai_usage import UsageCount
 from nightkeep.models.wire.shape import json_object_text
 
@@ -62,6 +63,7 @@ class _Call(_Tolerant):
     type: str | None = None
     function: _Function | None = None
     custom: dict[str, Any] | None = None
+    extra_content: Any = None  # Google's door to this wire: the call's signature
 
 
 class _Delta(_Tolerant):
@@ -262,7 +264,9 @@ class OpenaiChatDecoder:
             call_id = call.id or f"call_{index}_{function.name or 'tool'}"
             self._call_ids[slot] = call_id
             self._has_calls = True
-            events.append(PartStarted(index, "tool_call", ToolCall(id=call_id, name=function.name or "", arguments="")))
+            signature = google_signature(call.extra_content)
+            begun = ToolCall(id=call_id, name=function.name or "", arguments="", signature=signature)
+            events.append(PartStarted(index, "tool_call", begun))
         arguments = function.arguments
         if isinstance(arguments, dict):
             arguments = json_object_text(arguments)

@@ -12,7 +12,16 @@ from nightkeep.core.messages import CacheMark, Media
 from nightkeep.models.wire.base import Wire
 from nightkeep.models.wire.shape import Fields
 
-__all__ = ["audio_media", "data_url", "file_media", "media_audio", "read_cache", "refuse_foreign_file", "url_media"]
+__all__ = [
+    "audio_media",
+    "data_url",
+    "file_media",
+    "google_signature",
+    "media_audio",
+    "read_cache",
+    "refuse_foreign_file",
+    "url_media",
+]
 
 _TYPE_BY_FORMAT = {"mp3": "audio/mpeg", "wav": "audio/wav", "pcm16": "audio/pcm"}
 _FORMAT_BY_TYPE = {
@@ -107,3 +116,10 @@ def read_cache(fields: Fields) -> CacheMark | None:
         return None
     ttl = mark.get("ttl")
     return CacheMark(ttl="1h" if ttl == "1h" else "5m" if ttl == "5m" else None)
+
+
+def google_signature(extra_content: Any) -> str | None:
+    """Gemini's signature of a call, as Google's own door to this wire carries it (``extra_content.google``)."""
+    google = extra_content.get("google") if isinstance(extra_content, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return signature if isinstance(signature, str) and signature else None
