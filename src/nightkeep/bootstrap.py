@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import resource
 import time
@@ -28,7 +29,8 @@ from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
 from nightkeep.control.keys import KeyRing
 from nightkeep.core.errors import ConfigError
-from nightkeep.models.account_book import AccountBook
+from nightkeep.models.account_book import AccountBook, Change
+from nightkeep.models.account_states import AccountStates
 from nightkeep.models.accounts import AccountStatus
 from nightkeep.models.call_record import CallRecord
 from nightkeep.models.catalog import load_catalog
@@ -46,6 +48,7 @@ from nightkeep.server.app import App
 from nightkeep.server.doors import DoorKeeper, DoorSettings
 from nightkeep.server.http import HttpServer, serve
 from nightkeep.server.model_list import ModelList
+from nightkeep.store.sqlite import SqliteStore
 from nightkeep.testing.sim import RunningSim, load_scenario, start_sim
 
 __all__ = ["Running", "SystemClock", "start"]
@@ -91,6 +94,8 @@ class Running:
         self._randomness = random.Random()
         self._client = HttpClient(connect_s=loaded.settings.gateway.deadlines.connect_s)
         self._directory = Directory(self._client, clock)
+        self._store: SqliteStore | None = None
+        self._states: AccountStates | None = None
         self._notifier = Notifier(self._client, _webhook(loaded, environ))
         self._server: HttpServer | None = None
 
@@ -110,6 +115,7 @@ class Running:
         """Put the parts together and listen. Raises ConfigError, OSError (the port is taken)."""
         settings = self.settings
         _check_exposure(settings)
+        self._store = store = SqliteStore.open(data, self.clock, pid=os.getpid())
         if settings.is_simulated:
             self.sim = await _start_simulated(settings, self.loaded.base)
         accounts = self._resolve(self.loaded)
@@ -117,11 +123,14 @@ class Running:
             pool_specs(settings),
             account_specs(settings, accounts),
             self.clock,
-            on_change=self._notifier.tell,
+            on_change=self._account_changed,
             tag_limits=tag_limits(settings),
             jitter=self._randomness.random,
             most_waiting=settings.gateway.queue.max_waiting,
         )
+        self._states = AccountStates(store, self._book, self.clock)
+        await self._states.restore()
+        self._states.start()
         self._directory.replace(accounts.values())
         self._gateway = Gateway(
             GatewayParts(
@@ -142,6 +151,11 @@ class Running:
         app = App(self._doors, api, ModelList(self.model_names))
         gateway = settings.gateway
         self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
+
+    def _account_changed(self, change: Change) -> None:
+        self._notifier.tell(change)
+        if self._states is not None:
+            self._states.note(change)
 
     def _resolve(self, loaded: Loaded) -> dict[str, UpstreamAccount]:
         specs = self._simulated_specs()
@@ -215,7 +229,7 @@ class Running:
         )
 
     def _record_health(self) -> dict[str, Any]:
-        return {}
+        return msgspec.to_builtins(self._store.health) if self._store is not None else {}
 
     async def reload(self) -> list[str]:
         """Read the file again and take it; an invalid one changes nothing (Q-PROXY-12). Raises ConfigError."""
@@ -276,6 +290,10 @@ class Running:
             await self._server.close(grace_s)
         await self._notifier.close()
         self._client.close()
+        if self._states is not None:
+            self._states.close()
+        if self._store is not None:
+            await self._store.close()
         if self.sim is not None:
             await self.sim.close()
 

@@ -1,0 +1,78 @@
+"""Account states on disk, so that a restart goes on where it stood (suspended stays suspended).
+
+What changed is written in groups, at the latest half a second after it did, and at once when an account
+changes its status. What a state means is ``models.account_book``'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from nightkeep.core.clock import Clock
+from nightkeep.models.account_book import AccountBook, Change
+from nightkeep.models.accounts import AccountChange
+from nightkeep.store.port import Store, Transaction
+
+__all__ = ["AccountStates"]
+
+log = logging.getLogger("nightkeep.accounts")
+
+_EVERY_S = 0.5
+_INTO = "INTO account_states (account, body, updated_at)"
+_AFTER = "ON CONFLICT (account) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at"
+
+
+class AccountStates:
+    """Keeps the states of a book in a store."""
+
+    def __init__(self, store: Store, book: AccountBook, clock: Clock) -> None:
+        self._store = store
+        self._book = book
+        self._clock = clock
+        self._unsaved: list[dict[str, Any]] = []
+        self._saving: asyncio.Task[None] | None = None
+
+    async def restore(self) -> None:
+        """Go on where the last process stood. Raises StoreError: without the states nothing may be served."""
+        rows = await self._store.read("SELECT body FROM account_states")
+        found = [msgspec.json.decode(str(body), type=dict[str, Any]) for (body,) in rows]
+        for name in self._book.restore(found):
+            log.info("account %s begins afresh: its key is another one, or it is gone from the settings", name)
+
+    def start(self) -> None:
+        """Begin to save what changes."""
+        self._saving = asyncio.ensure_future(self._save_on())
+
+    def note(self, change: Change) -> None:
+        """Save at once when an account changes its status."""
+        if isinstance(change, AccountChange):
+            # After the change is complete: listeners are told in the middle of it.
+            asyncio.get_running_loop().call_soon(self.save)
+
+    def save(self) -> None:
+        """Write what changed since the last time; what the store does not take is kept for the next."""
+        rows = self._unsaved + self._book.drain_dirty()
+        if not rows:
+            return
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        values = [(str(row["account"]), msgspec.json.encode(row).decode(), now_ms) for row in rows]
+
+        def work(transaction: Transaction) -> None:
+            transaction.insert(_INTO, values, _AFTER)
+
+        self._unsaved = [] if self._store.post(work) else rows
+
+    async def _save_on(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            self.save()
+
+    def close(self) -> None:
+        """Save a last time; the store writes it before it closes."""
+        if self._saving is not None:
+            self._saving.cancel()
+        self.save()
