@@ -44,6 +44,7 @@ Schedule = Callable[[float, Callable[[], None]], Callable[[], None] | None]
 """``schedule(at_monotonic, callback)`` returns what cancels it, or None when nothing can be scheduled here."""
 
 _LOG: Final = logging.getLogger(__name__)
+_FREE: Final = Block("available", 0.0, NEVER)
 _IN_CONFIG: Final = "disabled in the configuration"
 _CALIBRATE_S: Final = 1.0
 _JUMP_S: Final = 0.5  # the wall clock moved on its own by more than this
@@ -99,6 +100,7 @@ class AccountBook:
         self._accounts: dict[str, LiveAccount] = {}
         self._dirty: set[str] = set()
         self._grants = 0
+        self._has_unsaved = False  # an account that was kept for one waiter is free for all again
         self._cancel_timer: Callable[[], None] | None = None
         self._timer_at = NEVER
         self._calibrated = clock.monotonic()
@@ -286,15 +288,14 @@ class AccountBook:
             return
         if waiter.has_saved:
             self._unsave(waiter, self._group_of(demand))
-            self._serve_all(self._now())
-        elif demand.size:  # those behind it may need less
+        if demand.size or self._has_unsaved:  # those behind it may need less
             self._serve([demand], self._now())
 
-    @staticmethod
-    def _unsave(waiter: Waiter[Lease], group: Group) -> None:
+    def _unsave(self, waiter: Waiter[Lease], group: Group) -> None:
         for account in group.members:
             if account.saved_for is waiter:
                 account.saved_for = None
+                self._has_unsaved = True
 
     def _group_of(self, demand: Demand[Lease]) -> Group:
         pool, provider, tag, _, _ = demand.key
@@ -306,7 +307,7 @@ class AccountBook:
         found = []
         for demand in self._queue.demands.values():
             group = self._group_of(demand)
-            if lease.account in group.members or not meters.isdisjoint(group.tag_meters):
+            if group.has_member(lease.account) or not meters.isdisjoint(group.tag_meters):
                 found.append(demand)
         if found:
             self._serve(found, now)
@@ -318,6 +319,10 @@ class AccountBook:
         for demand in demands:
             self._reject_overdue(demand, now)
         self._queue.serve(demands, lambda waiter: self._try_waiter(waiter, now))
+        if self._has_unsaved:  # free again for demands that were asked before, or not at all
+            self._has_unsaved = False
+            self._serve_all(now)
+            return
         for demand in demands:
             first = demand.first_deadline()
             if first is not None:
@@ -348,7 +353,7 @@ class AccountBook:
         if self._reject(waiter, answer, now):
             return False
         floor = self._why_not(group, model, 0, exclude, now, waiter) if waiter.tokens else answer
-        demand.ready_at = NEVER if answer.until is None else max(answer.until, now)
+        demand.ready_at = answer.retry_at
         bound = NEVER if isinstance(floor, Exhausted) and floor.until is None else floor.until
         if bound is not None:
             for overdue in demand.overdue(bound):
@@ -387,7 +392,7 @@ class AccountBook:
         for account in group.members:
             blocks = account.blocks(model, waiter.tokens, now, now + self._offset, waiter)
             if account.saved_for is None and any(block.reason == "limit per minute" for block in blocks):
-                at = max(block.at for block in blocks)
+                at = max(block.retry_at for block in blocks if block.reason == "limit per minute")
                 if all(block.reason in ("limit per minute", "busy") for block in blocks) and (
                     best is None or at < best[0]
                 ):
@@ -409,7 +414,7 @@ class AccountBook:
         reason: str = "",
     ) -> Wait | Exhausted:
         epoch = now + self._offset
-        earliest = NEVER
+        earliest = retry_at = NEVER
         states: dict[str, str] = {}
         is_lasting = True
         for account in group.members:
@@ -417,9 +422,14 @@ class AccountBook:
                 states[account.spec.id] = "tried already"
                 continue
             blocks = account.blocks(model, tokens, now, epoch, waiter)
-            worst = max(blocks, key=lambda block: block.at, default=Block("available", now))
+            worst = max(blocks, key=lambda block: block.at, default=_FREE)
             states[account.spec.id] = worst.reason
-            earliest = min(earliest, worst.at)
+            earliest = min(earliest, max(now, worst.at))
+            by_time = [block.retry_at for block in blocks if block.retry_at != NEVER]
+            if by_time and worst.at != NEVER:
+                retry_at = min(retry_at, max(by_time))
+            elif not blocks:
+                retry_at = now
             is_lasting = is_lasting and (worst.reason in _LASTING or worst.at == NEVER)
         if earliest == NEVER or (is_lasting and earliest > now):
             until = None if earliest == NEVER else earliest
@@ -428,6 +438,7 @@ class AccountBook:
                 resets_at=moment(until + self._offset) if until is not None else None,
                 reason=_summary(states),
                 states=states,
+                retry_at=retry_at,
             )
         for meter in group.tag_meters:
             if meter.in_flight >= meter.most_concurrent:
@@ -435,7 +446,13 @@ class AccountBook:
             elif not meter.is_ready(tokens, now):
                 reason = reason or f"tag {'/'.join(meter.spec.tags)} has used its minute"
                 earliest = max(earliest, meter.meter.earliest(tokens, now))
-        return Wait(until=earliest if earliest > now else None, reason=reason or _summary(states), states=states)
+                retry_at = max(retry_at, meter.meter.latest(tokens, now))
+        return Wait(
+            until=earliest if earliest > now else None,
+            reason=reason or _summary(states),
+            states=states,
+            retry_at=retry_at if retry_at > now else NEVER,
+        )
 
     # --- time ---------------------------------------------------------------------------------------------------
 

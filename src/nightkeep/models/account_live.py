@@ -24,10 +24,11 @@ _MOST_BREAKERS: Final = 256  # model names may come from clients
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Why an account cannot take a call, and when (monotonic) that ends at the earliest."""
+    """Why an account cannot take a call, and when (monotonic seconds) that ends."""
 
     reason: str
-    at: float  # NEVER: only by somebody's act; not after now: when a call in flight ends
+    at: float  # at the earliest. NEVER: only by somebody's act; not after now: perhaps when a call in flight ends
+    retry_at: float  # by the passing of time alone; NEVER: time alone does not end it
 
 
 class LiveAccount:
@@ -97,21 +98,28 @@ class LiveAccount:
         """Every reason why it cannot take a call; empty exactly when ``is_ready``."""
         found: list[Block] = []
         if now < self.blocked_until:
-            found.append(Block(str(self.state.status), self.blocked_until))
+            found.append(Block(str(self.state.status), self.blocked_until, self.blocked_until))
         if self.in_flight >= self.most_concurrent or (self.state.quota_streak and self.in_flight):
-            found.append(Block("busy", now))
+            found.append(Block("busy", now, NEVER))
         if self.saved_for is not None and self.saved_for is not waiter:
-            found.append(Block("saved for a larger request", now))
+            found.append(Block("saved for a larger request", now, NEVER))
         if self.meter is not None and not self.meter.is_ready(tokens, now):
-            found.append(Block("limit per minute", self.meter.earliest(tokens, now)))
+            found.append(
+                Block("limit per minute", self.meter.earliest(tokens, now), self.meter.latest(tokens, now))
+            )
         for window in self.quotas:
             if not window.is_ready(tokens, epoch):
                 at = window.earliest(tokens, epoch)
                 reason = f"larger than its quota per {window.quota.per}" if at == NEVER else "quota"
-                found.append(Block(reason, now + (at - epoch) + _ROUNDING_S if at > epoch else now))
+                retry_at = at if at > epoch else window.resets_at(epoch)
+                found.append(
+                    Block(reason, _on_monotonic(at, now, epoch), max(now, _on_monotonic(retry_at, now, epoch)))
+                )
         breaker = self.breakers.get(model)
         if breaker is not None and not breaker.is_ready(now):
-            found.append(Block("breaker open", max(now, breaker.until)))
+            found.append(
+                Block("breaker open", max(now, breaker.until), breaker.until if breaker.until > now else NEVER)
+            )
         return found
 
     def take(self, model: str, tokens: int, now: float, epoch: float) -> tuple[MeterEntry | None, bool]:
@@ -193,3 +201,7 @@ class LiveAccount:
                 if saved.get("key") == window.quota.key:
                     window.load(saved, epoch)
         return msgspec.convert(row.get("state", {}), AccountState)
+
+
+def _on_monotonic(at: float, now: float, epoch: float) -> float:
+    return now + (at - epoch) + _ROUNDING_S if at > epoch else now

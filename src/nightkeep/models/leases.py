@@ -5,6 +5,7 @@ Values only; they are made in ``nightkeep.models.account_book``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,7 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None  # monotonic seconds, the earliest; None: when some call in flight ends
     reason: str
     states: Mapping[str, str] = {}  # account -> why not
+    retry_at: float = math.inf  # monotonic seconds: when time alone may have changed the answer; inf: it does not
 
 
 class Exhausted(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,7 @@ class Exhausted(msgspec.Struct, frozen=True, kw_only=True):
     resets_at: datetime | None  # the same on the wall clock
     reason: str
     states: Mapping[str, str] = {}
+    retry_at: float = math.inf  # as in ``Wait``
 
 
 class QuotaView(msgspec.Struct, frozen=True, kw_only=True):

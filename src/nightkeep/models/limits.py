@@ -29,13 +29,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class MeterEntry:
     """What one call took from a meter."""
 
-    __slots__ = ("is_counted", "requests", "tokens", "until")
+    __slots__ = ("is_counted", "is_estimate", "requests", "tokens", "until")
 
     def __init__(self, at: float, requests: int, tokens: int) -> None:
         self.until = at + WINDOW_S
         self.requests = requests
         self.tokens = tokens
         self.is_counted = True
+        self.is_estimate = requests > 0
 
 
 class Meter:
@@ -72,16 +73,25 @@ class Meter:
         )
 
     def earliest(self, tokens: int, now: float) -> float:
-        """When one more request of ``tokens`` fits, if nothing else is taken and no estimate was too high."""
+        """When one more request of ``tokens`` fits if all that is only estimated turns out to be nothing."""
+        return self._fits_at(tokens, now, may_shrink=True)
+
+    def latest(self, tokens: int, now: float) -> float:
+        """When one more request of ``tokens`` fits, if nothing else is taken and every estimate was right."""
+        return self._fits_at(tokens, now, may_shrink=False)
+
+    def _fits_at(self, tokens: int, now: float, *, may_shrink: bool) -> float:
         self._expire(now)
         tokens = min(tokens, self.most_tokens)
         requests, held = self._requests, self._tokens
+        if may_shrink:
+            held -= sum(entry.tokens for entry in self._log if entry.is_estimate)
         at = now
         for entry in self._log:
             if requests < self.most_requests and held + tokens <= self.most_tokens:
                 return at
             requests -= entry.requests
-            held -= entry.tokens
+            held -= 0 if may_shrink and entry.is_estimate else entry.tokens
             at = entry.until
         return at
 
@@ -96,6 +106,7 @@ class Meter:
     def correct(self, entry: MeterEntry, tokens: int, now: float) -> None:
         """Replace an estimate by the real count. What a long call used beyond it counts from now."""
         more = tokens - entry.tokens
+        entry.is_estimate = False
         if entry.is_counted and entry.until > now:
             entry.tokens = tokens
             self._tokens += more

@@ -151,14 +151,19 @@ class Tier:
 class Group:
     """What the calls of one (pool, provider, tag) may take: their own tier, then the shared one."""
 
-    __slots__ = ("members", "name", "strategy", "tag_meters", "tiers")
+    __slots__ = ("_member_set", "members", "name", "strategy", "tag_meters", "tiers")
 
     def __init__(self, name: str, strategy: Strategy, tiers: Iterable[Tier], tag_meters: Iterable[TagMeter]) -> None:
         self.name = name
         self.strategy: Strategy = strategy
         self.tiers = tuple(tier for tier in tiers if tier.accounts)
         self.tag_meters = tuple(tag_meters)
-        self.members = frozenset(account for tier in self.tiers for account in tier.accounts)
+        self.members = tuple(account for tier in self.tiers for account in tier.accounts)
+        self._member_set = frozenset(self.members)
+
+    def has_member(self, account: LiveAccount) -> bool:
+        """Whether its calls may take the account."""
+        return account in self._member_set
 
     def choose(
         self, model: str, tokens: int, exclude: frozenset[str], now: float, epoch: float, waiter: object | None

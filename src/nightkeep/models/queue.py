@@ -198,10 +198,17 @@ class FairQueue(Generic[L]):
     def serve(self, demands: Iterable[Demand[L]], try_one: Callable[[Waiter[L]], bool]) -> None:
         """Give out what is free: ask ``try_one`` for one waiter after the other until nobody can be served.
 
-        When a waiter cannot be served, its whole demand waits for the next time: a small request does not
-        overtake a large one of the same kind for ever.
+        When a waiter cannot be served, its whole demand waits: a small request does not overtake a large one of
+        the same kind for ever. It is asked again only when somebody else was served since, for that may have
+        changed whose turn it is.
         """
         hopeful = [demand for demand in demands if demand.size]
+        while hopeful:
+            hopeful = self._serve_round(hopeful, try_one)
+
+    def _serve_round(self, hopeful: list[Demand[L]], try_one: Callable[[Waiter[L]], bool]) -> list[Demand[L]]:
+        """Serve until no demand is left that could be; return those to ask again."""
+        put_off: list[tuple[int, Demand[L]]] = []
         while hopeful:
             is_oldest = (self._places + 1) % OLDEST_EVERY == 0
             waiter = self._oldest(hopeful) if is_oldest else self._next(hopeful)
@@ -210,20 +217,13 @@ class FairQueue(Generic[L]):
             if not try_one(waiter):
                 if not waiter.is_gone or not demand.size:  # else it was refused, and says nothing of those behind it
                     hopeful.remove(demand)
+                    put_off.append((self._places, demand))
                 continue
             self._count_place(waiter, is_oldest=is_oldest)
             self.remove(waiter)
             if not demand.size:
                 hopeful.remove(demand)
-
-    def oldest(self) -> Waiter[L] | None:
-        """Who of all has waited longest."""
-        return self._oldest(list(self.demands.values())) if self.size else None
-
-    @property
-    def places(self) -> int:
-        """How many were served so far."""
-        return self._places
+        return [demand for places, demand in put_off if demand.size and places < self._places]
 
     def _oldest(self, demands: list[Demand[L]]) -> Waiter[L]:
         oldest = [waiter for demand in demands if (waiter := demand.oldest_waiter()) is not None]
