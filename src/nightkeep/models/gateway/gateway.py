@@ -29,7 +29,7 @@ from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.failure import provider_failure, retry_headers, wire_error
 from nightkeep.models.gateway.ledger import Ledger
 from nightkeep.models.gateway.progress import Progress, Said
-from nightkeep.models.gateway.relay import relay
+from nightkeep.models.gateway.relay import dated, relay
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import (
     GiveUp,
@@ -208,7 +208,10 @@ class Gateway:
 
     def _answer_whole(self, progress: Progress, said: Said, whole: Whole, ledger: Ledger) -> None:
         call = progress.call
-        body = progress.answer_body(said.wire, ledger.served_model, whole.body, whole.events)
+        events = whole.events
+        if said.wire is not call.door.wire:
+            events = [dated(event, int(self.parts.clock.now().timestamp())) for event in events]
+        body = progress.answer_body(said.wire, ledger.served_model, whole.body, events)
         headers = ledger.headers(progress, said, whole.headers, is_simulated=self.parts.settings.is_simulated)
         ledger.note_answer(200, body)
         call.answer.respond(200, [("content-type", "application/json"), *headers], body)
@@ -229,6 +232,7 @@ class Gateway:
                 is_same_wire=is_same,
                 hides_usage=is_same and not call.head.wants_usage,
                 min_bytes_per_s=self.parts.settings.min_bytes_per_s,
+                created=int(self.parts.clock.now().timestamp()),
             )
         finally:
             ledger.note_stream(opened.stream)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from nightkeep.core.events import Event, Failed, PartDelta, UsageReported
+from nightkeep.core.events import Event, Failed, PartDelta, Started, UsageReported
 from nightkeep.core.outcome import Outcome, Verdict
 from nightkeep.models.classify import classify_fault
 from nightkeep.models.gateway.attempt import Opened, Patience
@@ -19,7 +19,7 @@ from nightkeep.models.gateway.stream import Piece
 from nightkeep.models.transport import Fault, TransportError
 from nightkeep.models.wire.base import Encoder, WireError
 
-__all__ = ["SlowStream", "relay"]
+__all__ = ["SlowStream", "dated", "relay"]
 
 _SUCCESS = Verdict(outcome=Outcome.SUCCESS, status=200)
 
@@ -55,11 +55,12 @@ async def relay(
     is_same_wire: bool,
     hides_usage: bool,
     min_bytes_per_s: float,
+    created: int,
 ) -> Verdict:
     """Carry a stream to its end; the verdict says how it ended. The answer has been started."""
     loop = asyncio.get_running_loop()
     stream = opened.stream
-    write = _pass_on(hides_usage) if is_same_wire else _translate(encoder)
+    write = _pass_on(hides_usage) if is_same_wire else _translate(encoder, created)
     slow = SlowStream(min_bytes_per_s, loop.time())
     verdict = _SUCCESS
     pieces = opened.pieces
@@ -122,10 +123,22 @@ def _is_for_client(events: list[Event], hides_usage: bool) -> bool:
     return not (hides_usage and len(events) == 1 and type(last) is UsageReported)
 
 
-def _translate(encoder: Encoder) -> Callable[[list[Piece]], bytes]:
+def _translate(encoder: Encoder, created: int) -> Callable[[list[Piece]], bytes]:
     def write(pieces: list[Piece]) -> bytes:
         return b"".join(
-            [encoder.feed(event) for piece in pieces for event in piece.events if type(event) is not Failed]
+            [
+                encoder.feed(dated(event, created))
+                for piece in pieces
+                for event in piece.events
+                if type(event) is not Failed
+            ]
         )
 
     return write
+
+
+def dated(event: Event, created: int) -> Event:
+    """A reply's start with a time, for wires that carry one; Anthropic's and Gemini's do not."""
+    if type(event) is Started and event.created is None:
+        return Started(event.id, event.model, created)
+    return event
