@@ -49,7 +49,9 @@ def describe(change: Change) -> Notice | None:
         case AccountChange():
             return _account(change)
         case BreakerChange(is_open=True):
-            text = f"Account {change.account} keeps failing for {change.model}: no calls go there until it has recovered."
+            text = (
+                f"Account {change.account} keeps failing for {change.model}: no calls go there until it has recovered."
+            )
             return Notice(text=text, level="info", kind="breaker_open", about=change.account, at=_moment(change.at))
         case _:
             return None
@@ -157,6 +159,11 @@ class Notifier:
     def _lost(self, notice: Notice, why: str) -> None:
         self.failed += 1
         log.error("a notice could not be delivered to the webhook (%s): %s", why, notice.text)
+
+    async def flush(self) -> None:
+        """Wait until nothing is under way: all is delivered, or given up."""
+        if self._sender is not None:
+            await self._sender
 
     async def close(self) -> None:
         """Stop; what still waits is in the log."""

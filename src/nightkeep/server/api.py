@@ -103,9 +103,8 @@ class Api:
         if host and name not in self._hosts:
             raise DeniedError(f"host {host!r} is not served here; add it to gateway.hosts", rule="api.host")
         origin = request.headers.get("origin")
-        if origin is not None and request.method not in ("GET", "HEAD"):
-            if origin.split("//", 1)[-1] != host:
-                raise DeniedError(f"a page of {origin!r} may not change anything here", rule="api.origin")
+        if origin is not None and request.method not in ("GET", "HEAD") and origin.split("//", 1)[-1] != host:
+            raise DeniedError(f"a page of {origin!r} may not change anything here", rule="api.origin")
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document of the table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -119,67 +120,80 @@ class Keep(Protocol):
 
 def make_api(keep: Keep, version: str, hosts: frozenset[str] = frozenset()) -> Api:
     """The API over a running gateway."""
+    api = _Endpoints(keep, version)
+    table = [
+        _get("/api/health", "The process answers", api.health, Health),
+        _get("/api/ready", "Whether a call could be served now", api.ready, Readiness),
+        _get("/api/status", "The gateway at a glance", api.status, Status),
+        _get("/api/accounts", "Every account as it stands", api.list_accounts, Accounts),
+        _get("/api/accounts/{account}", "One account", api.show_account, AccountView),
+        _post("/api/accounts/{account}/enable", "Put an account back to work", api.enable_account, AccountView, Why),
+        _post("/api/accounts/{account}/disable", "Take an account out", api.disable_account, AccountView, Why),
+        _post("/api/accounts/{account}/reset", "Let an account begin afresh", api.reset_account, AccountView, Why),
+        _get("/api/models", "The names that clients may ask for", api.list_models, Models),
+        _post("/api/route/explain", "What would serve a request, and why", api.explain_route, ModelRoute, Ask),
+        _post("/api/reload", "Take the settings file anew", api.reload_settings, Reloaded, None),
+        _get("/api/openapi.json", "This document", api.openapi, dict[str, Any]),
+    ]
+    made = Api(table, hosts=hosts)
+    api.document = made.openapi
+    return made
 
-    async def health() -> Health:
-        return Health(status="ok", version=version)
 
-    async def ready() -> Readiness:
-        return keep.readiness()
+class _Endpoints:
+    """The operations, one method each; their names are the ``operationId`` of the OpenAPI document."""
 
-    async def status() -> Status:
-        return keep.status()
+    def __init__(self, keep: Keep, version: str) -> None:
+        self._keep = keep
+        self._version = version
+        self.document: Callable[[], dict[str, Any]] = dict
 
-    async def list_accounts() -> Accounts:
-        return Accounts(accounts=keep.accounts())
+    async def health(self) -> Health:
+        return Health(status="ok", version=self._version)
 
-    async def show_account(account: str) -> AccountView:
-        return _find(keep, account)
+    async def ready(self) -> Readiness:
+        return self._keep.readiness()
 
-    def change(verb: Literal["enable", "disable", "reset"]) -> Any:
-        async def change_account(account: str, body: Why) -> AccountView:
-            try:
-                keep.change_account(account, verb, body.why)
-            except KeyError:
-                raise _no_account(keep, account) from None
-            return _find(keep, account)
+    async def status(self) -> Status:
+        return self._keep.status()
 
-        change_account.__name__ = f"{verb}_account"
-        return change_account
+    async def list_accounts(self) -> Accounts:
+        return Accounts(accounts=self._keep.accounts())
 
-    async def explain_route(body: Ask) -> ModelRoute:
+    async def show_account(self, account: str) -> AccountView:
+        return _find(self._keep, account)
+
+    async def enable_account(self, account: str, body: Why) -> AccountView:
+        return self._change(account, "enable", body.why)
+
+    async def disable_account(self, account: str, body: Why) -> AccountView:
+        return self._change(account, "disable", body.why)
+
+    async def reset_account(self, account: str, body: Why) -> AccountView:
+        return self._change(account, "reset", body.why)
+
+    def _change(self, account: str, verb: Literal["enable", "disable", "reset"], why: str) -> AccountView:
         try:
-            return keep.explain(body)
+            self._keep.change_account(account, verb, why)
+        except KeyError:
+            raise _no_account(self._keep, account) from None
+        return _find(self._keep, account)
+
+    async def explain_route(self, body: Ask) -> ModelRoute:
+        try:
+            return self._keep.explain(body)
         except UnknownModelError as error:
             error.data.pop("rejected", None)
             raise
 
-    async def list_models() -> Models:
-        return Models(models=keep.model_names())
+    async def list_models(self) -> Models:
+        return Models(models=self._keep.model_names())
 
-    async def reload_settings() -> Reloaded:
-        return Reloaded(changes=await keep.reload())
+    async def reload_settings(self) -> Reloaded:
+        return Reloaded(changes=await self._keep.reload())
 
-    async def openapi() -> dict[str, Any]:
-        return api.openapi()
-
-    api = Api(
-        [
-            _get("/api/health", "The process answers", health, Health),
-            _get("/api/ready", "Whether a call could be served now", ready, Readiness),
-            _get("/api/status", "The gateway at a glance", status, Status),
-            _get("/api/accounts", "Every account as it stands", list_accounts, Accounts),
-            _get("/api/accounts/{account}", "One account", show_account, AccountView),
-            _post("/api/accounts/{account}/enable", "Put an account back to work", change("enable"), AccountView, Why),
-            _post("/api/accounts/{account}/disable", "Take an account out", change("disable"), AccountView, Why),
-            _post("/api/accounts/{account}/reset", "Let an account begin afresh", change("reset"), AccountView, Why),
-            _get("/api/models", "The names that clients may ask for", list_models, Models),
-            _post("/api/route/explain", "What would serve a request, and why", explain_route, ModelRoute, Ask),
-            _post("/api/reload", "Take the settings file anew", reload_settings, Reloaded, None),
-            _get("/api/openapi.json", "This document", openapi, dict[str, Any]),
-        ],
-        hosts=hosts,
-    )
-    return api
+    async def openapi(self) -> dict[str, Any]:
+        return self.document()
 
 
 def _get(path: str, summary: str, handler: Any, gives: Any) -> Route:

@@ -9,6 +9,7 @@ in one task per request and is cancelled when the client hangs up. ADR 0002 has 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -163,7 +164,7 @@ class _Connection(asyncio.Protocol):
         self.server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server.connections.discard(self)
+        self.server.forget(self)
         self._transport = None
         self._queue.clear()
         self.resume_writing()
@@ -348,6 +349,7 @@ class HttpServer:
         self.max_body_bytes = max_body_bytes
         self.connections: set[_Connection] = set()
         self.is_closing = False
+        self.emptied = asyncio.Event()  # the last connection of a closing server is gone
         self.port = 0
         self.date = formatdate(usegmt=True)
         self._idle_s = idle_s
@@ -373,15 +375,21 @@ class HttpServer:
             self._listener.close()
         for connection in list(self.connections):
             connection.shut()
-        deadline = self.loop.time() + grace_s
-        while self.connections and self.loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.emptied.wait(), grace_s)
         for connection in list(self.connections):
             connection.abort()
         await asyncio.sleep(0)
         for handle in (self._sweeper, self._ticker):
             if handle is not None:
                 handle.cancel()
+
+    def forget(self, connection: _Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if self.is_closing and not self.connections:
+            self.emptied.set()
 
     def _tick(self) -> None:
         self.date = formatdate(usegmt=True)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from nightkeep.core.clock import Clock
 from nightkeep.core.errors import ConfigError
-from nightkeep.models.gateway.hosted import HostedFrames
 from nightkeep.models.gateway.attempt import Outbound
 from nightkeep.models.gateway.call import Call
+from nightkeep.models.gateway.hosted import HostedFrames
 from nightkeep.models.gateway.progress import Said
 from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.transport import HttpClient
