@@ -125,7 +125,6 @@ class LiveAccount:
     def take(self, model: str, tokens: int, now: float, epoch: float) -> tuple[MeterEntry | None, bool]:
         """Count a call as in flight (after ``is_ready``); return its meter entry and whether it is a probe."""
         self.in_flight += 1
-        self.saved_for = None
         entry = self.meter.take(tokens, now) if self.meter is not None else None
         for window in self.quotas:
             window.take(tokens, epoch)

@@ -16,6 +16,8 @@ __all__ = ["NO_LIMIT", "WINDOW_S", "Limits", "Meter", "MeterEntry"]
 
 NO_LIMIT: Final = 1 << 62
 WINDOW_S: Final = 60.0
+_MOST_ENTRIES: Final = 4_096
+_MERGED_S: Final = 0.25
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +44,11 @@ class MeterEntry:
 class Meter:
     """A sliding log of one minute. Times are monotonic seconds and never go back."""
 
-    __slots__ = ("_log", "_requests", "_tokens", "most_requests", "most_tokens")
+    __slots__ = ("_log", "_most_entries", "_requests", "_tokens", "most_requests", "most_tokens")
 
     def __init__(self, limits: Limits) -> None:
         self._log: deque[MeterEntry] = deque()
+        self._most_entries = _MOST_ENTRIES
         self._requests = 0
         self._tokens = 0
         self.set_limits(limits)
@@ -97,6 +100,8 @@ class Meter:
 
     def take(self, tokens: int, now: float) -> MeterEntry:
         """Count one request (after ``is_ready``)."""
+        if len(self._log) >= self._most_entries:
+            self._merge()
         entry = MeterEntry(now, 1, min(tokens, self.most_tokens))
         self._log.append(entry)
         self._requests += 1
@@ -120,6 +125,26 @@ class Meter:
             self._requests -= entry.requests
             self._tokens -= entry.tokens
             entry.requests = entry.tokens = 0
+
+    def _merge(self) -> None:
+        """Keep memory bounded at any rate: settled neighbours become one, which counts as long as its latest.
+
+        So a limit of many thousands a minute is exact to 0.25 s, on the strict side; below that to the call.
+        """
+        merged: deque[MeterEntry] = deque()
+        first_until = 0.0
+        for entry in self._log:
+            last = merged[-1] if merged else None
+            is_near = entry.until - first_until < _MERGED_S
+            if last is not None and is_near and not last.is_estimate and not entry.is_estimate:
+                last.until = entry.until
+                last.requests += entry.requests
+                last.tokens += entry.tokens
+            else:
+                merged.append(entry)
+                first_until = entry.until
+        self._log = merged
+        self._most_entries = max(_MOST_ENTRIES, 2 * len(merged))
 
     def _expire(self, now: float) -> None:
         log = self._log

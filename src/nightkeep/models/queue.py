@@ -1,9 +1,11 @@
 """The fair queue: who is served next when something becomes free.
 
 Waiters are ordered by priority (a lower number is served sooner), then fairly between scopes (each scope's next
-turn is one call after its last one: start-time fair queueing), then first come, first served. Every eighth place
-goes to whoever has waited longest, whatever its priority and scope: nobody starves, since a waiter with *n* older
-ones is served after at most 8 x (n + 1) places.
+turn is one call after its last one: start-time fair queueing), then first come, first served. Those who want the
+same (a *demand*) stand behind one another; who was found to be next there stays next until it is served, leaves,
+or somebody more urgent comes. Every eighth place goes to the demand of whoever has waited longest, and every eighth
+one of a demand to its own oldest, whatever its priority and scope. So nobody starves: a waiter with *n* older ones
+is served after at most 64 x (n + 1) places that could be given to it.
 
 Only order is kept here: whether something is free is asked of the caller's function, and the clock and timers are
 in ``nightkeep.models.account_book``. A waiter that leaves takes all its traces with it.
@@ -93,12 +95,16 @@ class _Class(Generic[L]):
 class Demand(Generic[L]):
     """Waiters that want the same: if one of them cannot be served, those behind it cannot either."""
 
-    __slots__ = ("classes", "deadlines", "key", "oldest", "ready_at", "size")
+    __slots__ = ("classes", "deadlines", "is_oldest_picked", "key", "oldest", "pick", "ready_at", "served", "size", "turn")
 
     def __init__(self, key: DemandKey) -> None:
         self.key = key
         self.ready_at = math.inf  # monotonic seconds: when to try again; never: when something is given back
         self.size = 0
+        self.served = 0
+        self.pick: Waiter[L] | None = None  # who is next
+        self.is_oldest_picked = False
+        self.turn = 0.0  # of the pick
         self.classes: dict[int, _Class[L]] = {}
         self.oldest: deque[Waiter[L]] = deque()
         self.deadlines: list[tuple[float, int, Waiter[L]]] = []
@@ -117,12 +123,12 @@ class Demand(Generic[L]):
             found.append(heapq.heappop(self.deadlines)[2])
         return found
 
-    def oldest_waiter(self) -> Waiter[L] | None:
-        """Who has waited longest."""
+    def oldest_waiter(self) -> Waiter[L]:
+        """Who has waited longest (while anybody waits)."""
         line = self.oldest
-        while line and line[0].is_gone:
+        while line[0].is_gone:
             line.popleft()
-        return line[0] if line else None
+        return line[0]
 
     def sweep(self) -> None:
         """Forget those that left from the middle, once they are many."""
@@ -165,6 +171,8 @@ class FairQueue(Generic[L]):
         self.size += 1
         demand.oldest.append(waiter)
         heapq.heappush(demand.deadlines, (waiter.deadline, waiter.number, waiter))
+        if demand.pick is not None and waiter.priority < demand.pick.priority:
+            demand.pick = None
         known = demand.classes.get(waiter.priority)
         if known is None:
             known = demand.classes[waiter.priority] = _Class()
@@ -183,6 +191,8 @@ class FairQueue(Generic[L]):
         waiter.is_gone = True
         self.size -= 1
         demand.size -= 1
+        if demand.pick is waiter:
+            demand.pick = None
         known = demand.classes[waiter.priority]
         known.leave(waiter)
         if not known.lines:
@@ -198,44 +208,51 @@ class FairQueue(Generic[L]):
     def serve(self, demands: Iterable[Demand[L]], try_one: Callable[[Waiter[L]], bool]) -> None:
         """Give out what is free: ask ``try_one`` for one waiter after the other until nobody can be served.
 
-        When a waiter cannot be served, its whole demand waits: a small request does not overtake a large one of
-        the same kind for ever. It is asked again only when somebody else was served since, for that may have
-        changed whose turn it is.
+        When the next of a demand cannot be served, the whole demand waits: a small request does not overtake a
+        large one of the same kind for ever. ``try_one`` may remove waiters, the one asked included.
         """
         hopeful = [demand for demand in demands if demand.size]
         while hopeful:
-            hopeful = self._serve_round(hopeful, try_one)
-
-    def _serve_round(self, hopeful: list[Demand[L]], try_one: Callable[[Waiter[L]], bool]) -> list[Demand[L]]:
-        """Serve until no demand is left that could be; return those to ask again."""
-        put_off: list[tuple[int, Demand[L]]] = []
-        while hopeful:
-            is_oldest = (self._places + 1) % OLDEST_EVERY == 0
-            waiter = self._oldest(hopeful) if is_oldest else self._next(hopeful)
-            demand = waiter.demand
-            assert demand is not None
-            if not try_one(waiter):
-                if not waiter.is_gone or not demand.size:  # else it was refused, and says nothing of those behind it
+            demand = self._next_demand(hopeful)
+            waiter = demand.pick
+            assert waiter is not None
+            is_oldest = demand.is_oldest_picked
+            if try_one(waiter):
+                self._count_place(waiter, demand)
+                self.remove(waiter)
+            elif not waiter.is_gone:
+                if is_oldest:  # it gives up this turn, for those who can go
+                    demand.served += 1
+                    demand.pick = None
+                else:
                     hopeful.remove(demand)
-                    put_off.append((self._places, demand))
-                continue
-            self._count_place(waiter, is_oldest=is_oldest)
-            self.remove(waiter)
             if not demand.size:
                 hopeful.remove(demand)
-        return [demand for places, demand in put_off if demand.size and places < self._places]
 
-    def _oldest(self, demands: list[Demand[L]]) -> Waiter[L]:
-        oldest = [waiter for demand in demands if (waiter := demand.oldest_waiter()) is not None]
-        return min(oldest, key=lambda waiter: waiter.number)
+    @property
+    def places(self) -> int:
+        """How many were served so far."""
+        return self._places
 
-    def _next(self, demands: list[Demand[L]]) -> Waiter[L]:
-        firsts = []
+    def _next_demand(self, demands: list[Demand[L]]) -> Demand[L]:
         for demand in demands:
+            if demand.pick is None:
+                self._choose(demand)
+        if len(demands) == 1:
+            return demands[0]
+        if (self._places + 1) % OLDEST_EVERY == 0:
+            return min(demands, key=lambda demand: demand.oldest_waiter().number)
+        return min(demands, key=lambda demand: (min(demand.classes), demand.turn, demand.oldest_waiter().number))
+
+    def _choose(self, demand: Demand[L]) -> None:
+        demand.is_oldest_picked = (demand.served + 1) % OLDEST_EVERY == 0
+        if demand.is_oldest_picked:
+            oldest = demand.oldest_waiter()
+            demand.pick, demand.turn = oldest, self._turn(oldest)
+        else:
             priority = min(demand.classes)
-            turn, number, line = self._first(priority, demand.classes[priority])
-            firsts.append((priority, turn, number, line))
-        return min(firsts, key=lambda first: first[:3])[3].waiters[0]
+            demand.turn, _, line = self._first(priority, demand.classes[priority])
+            demand.pick = line.waiters[0]
 
     def _first(self, priority: int, known: _Class[L]) -> tuple[float, int, _Line[L]]:
         """Return the line whose turn is next, after putting right the turns that have changed since."""
@@ -255,19 +272,12 @@ class FairQueue(Generic[L]):
         slot = (waiter.priority, waiter.scope)
         return max(self._serving.get(waiter.priority, 0.0), self._finished.get(slot, 0.0))
 
-    def _count_place(self, waiter: Waiter[L], *, is_oldest: bool) -> None:
+    def _count_place(self, waiter: Waiter[L], demand: Demand[L]) -> None:
         self._places += 1
-        turn = self._turn(waiter)
-        self._finished[waiter.priority, waiter.scope] = turn + 1.0
-        if not is_oldest:
-            demand = waiter.demand
-            assert demand is not None
-            served = self._first_turn_of(demand, waiter)
-            self._serving[waiter.priority] = max(self._serving.get(waiter.priority, 0.0), served)
+        demand.served += 1
+        self._finished[waiter.priority, waiter.scope] = self._turn(waiter) + 1.0
+        serving = self._serving
+        if not demand.is_oldest_picked:
+            serving[waiter.priority] = max(serving.get(waiter.priority, 0.0), demand.turn)
         if len(self._finished) > 2 * self.size + 64:
-            serving = self._serving
             self._finished = {slot: due for slot, due in self._finished.items() if due > serving.get(slot[0], 0.0)}
-
-    @staticmethod
-    def _first_turn_of(demand: Demand[L], waiter: Waiter[L]) -> float:
-        return demand.classes[waiter.priority].turns[0][0]
