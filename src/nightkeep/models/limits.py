@@ -58,6 +58,11 @@ class Meter:
         self.most_requests = NO_LIMIT if limits.requests_per_minute is None else limits.requests_per_minute
         self.most_tokens = NO_LIMIT if limits.tokens_per_minute is None else limits.tokens_per_minute
 
+    @property
+    def entries(self) -> int:
+        """How much is remembered; bounded at any rate."""
+        return len(self._log)
+
     def used(self, now: float) -> tuple[int, int]:
         """Requests and tokens counted in the last minute."""
         self._expire(now)
