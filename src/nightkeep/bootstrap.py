@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from nightkeep import __version__
-from nightkeep.bootstrap_pools import account_specs, gateway_settings, key_specs, pool_specs, tag_limits
+from nightkeep.bootstrap_pools import account_specs, gateway_settings, key_specs, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
 from nightkeep.config import Loaded, Settings, load, resolve_accounts
 from nightkeep.config_accounts import KeyNote
@@ -32,7 +32,7 @@ from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.accounts import AccountStatus
-from nightkeep.models.call_record import CallRecord
+from nightkeep.models.calls import CallLog
 from nightkeep.models.catalog import load_catalog
 from nightkeep.models.credentials import is_key_source, parse_key_source, resolve_key
 from nightkeep.models.gateway.directory import Directory
@@ -40,6 +40,7 @@ from nightkeep.models.gateway.gateway import Gateway, GatewayParts
 from nightkeep.models.leases import AccountView
 from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.routing import Needs, Route
+from nightkeep.models.sessions import Sessions
 from nightkeep.models.transport import HttpClient
 from nightkeep.models.upstream import AccountAccess, UpstreamAccount
 from nightkeep.ops.notices import Notifier
@@ -70,12 +71,6 @@ class SystemClock:
         return time.monotonic()
 
 
-class _NoLog:
-    def begin(self, record: CallRecord) -> None: ...
-
-    def finish(self, record: CallRecord) -> None: ...
-
-
 class Running:
     """A gateway that is listening."""
 
@@ -96,6 +91,7 @@ class Running:
         self._directory = Directory(self._client, clock)
         self._store: SqliteStore | None = None
         self._states: AccountStates | None = None
+        self._log: CallLog | None = None
         self._notifier = Notifier(self._client, _webhook(loaded, environ))
         self._server: HttpServer | None = None
 
@@ -131,6 +127,10 @@ class Running:
         self._states = AccountStates(store, self._book, self.clock)
         await self._states.restore()
         self._states.start()
+        sessions = Sessions(settings.record.session_gap_s, self._randomness)
+        await sessions.restore(store, self.clock.now())
+        self._log = CallLog(store, record_policy(settings), sessions, self.clock, self._randomness)
+        await self._log.open()
         self._directory.replace(accounts.values())
         self._gateway = Gateway(
             GatewayParts(
@@ -139,13 +139,18 @@ class Running:
                 book=self._book,
                 directory=self._directory,
                 client=self._client,
-                log=_NoLog(),
+                log=self._log,
                 clock=self.clock,
                 randomness=self._randomness,
             )
         )
         self._doors = DoorKeeper(
-            self._gateway, KeyRing(key_specs(settings)), _door_settings(settings), self.clock, self._randomness
+            self._gateway,
+            KeyRing(key_specs(settings)),
+            sessions,
+            _door_settings(settings),
+            self.clock,
+            self._randomness,
         )
         api = make_api(self, __version__, frozenset({settings.gateway.host}))
         app = App(self._doors, api, ModelList(self.model_names))
@@ -229,7 +234,9 @@ class Running:
         )
 
     def _record_health(self) -> dict[str, Any]:
-        return msgspec.to_builtins(self._store.health) if self._store is not None else {}
+        if self._store is None or self._log is None:
+            return {}
+        return {**msgspec.to_builtins(self._store.health), "lost": self._log.lost}
 
     async def reload(self) -> list[str]:
         """Read the file again and take it; an invalid one changes nothing (Q-PROXY-12). Raises ConfigError."""
@@ -290,6 +297,8 @@ class Running:
             await self._server.close(grace_s)
         await self._notifier.close()
         self._client.close()
+        if self._log is not None:
+            self._log.close()
         if self._states is not None:
             self._states.close()
         if self._store is not None:

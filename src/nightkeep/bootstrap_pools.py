@@ -10,6 +10,7 @@ from nightkeep.config_models import Limits as LimitSettings
 from nightkeep.config_models import Quota as QuotaSettings
 from nightkeep.control.keys import KeySpec
 from nightkeep.models.accounts import AccountSpec
+from nightkeep.models.calls import RecordPolicy
 from nightkeep.models.gateway.gateway import GatewaySettings
 from nightkeep.models.limits import Limits
 from nightkeep.models.pools import PoolSpec, TagLimit
@@ -17,7 +18,7 @@ from nightkeep.models.quota import Quota
 from nightkeep.models.retry import RetryRules
 from nightkeep.models.upstream import UpstreamAccount
 
-__all__ = ["account_specs", "gateway_settings", "key_specs", "pool_specs", "tag_limits"]
+__all__ = ["account_specs", "gateway_settings", "key_specs", "pool_specs", "record_policy", "tag_limits"]
 
 
 def pool_specs(settings: Settings) -> list[PoolSpec]:
@@ -93,6 +94,12 @@ def key_specs(settings: Settings) -> list[KeySpec]:
         KeySpec(name=name, scope=key.scope, hash=key.hash, models=key.models, tags=key.tags, expires_at=key.expires)
         for name, key in settings.keys.items()
     ]
+
+
+def record_policy(settings: Settings) -> RecordPolicy:
+    """What is kept of each call."""
+    record = settings.record
+    return RecordPolicy(bodies=record.bodies, sample_rate=record.sample_rate, keep_days=record.keep_days)
 
 
 def gateway_settings(settings: Settings) -> GatewaySettings:

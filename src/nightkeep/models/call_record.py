@@ -52,7 +52,10 @@ class CallRecord(msgspec.Struct, kw_only=True):
     asked: str
     is_stream: bool
     started_at: datetime
+    agent: str = ""  # the calling program, by its user agent
+    peer: str = ""
     run: str | None = None
+    idempotency: str | None = None  # how an Idempotency-Key was answered: run | replayed | joined
     alias: str | None = None
     rule: str = ""
     provider: str = ""

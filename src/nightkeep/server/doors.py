@@ -17,6 +17,7 @@ from nightkeep.core.errors import NightkeepError, RequestError, RequestTooLargeE
 from nightkeep.models.gateway.call import Call, Door
 from nightkeep.models.gateway.failure import retry_headers, wire_error
 from nightkeep.models.gateway.gateway import Gateway
+from nightkeep.models.sessions import Sessions, agent_name, session_key
 from nightkeep.models.wire import CODECS
 from nightkeep.models.wire.base import Operation, Wire
 from nightkeep.server.http import Exchange, Request
@@ -53,9 +54,16 @@ class DoorKeeper:
     """Turns exchanges at the model doors into calls."""
 
     def __init__(
-        self, gateway: Gateway, keys: KeyRing, settings: DoorSettings, clock: Clock, randomness: Randomness
+        self,
+        gateway: Gateway,
+        keys: KeyRing,
+        sessions: Sessions,
+        settings: DoorSettings,
+        clock: Clock,
+        randomness: Randomness,
     ) -> None:
         self.gateway = gateway
+        self._sessions = sessions
         self.keys = keys
         self.settings = settings
         self._clock = clock
@@ -93,21 +101,25 @@ class DoorKeeper:
         tag = headers.get("x-nightkeep-tag")
         caller.check(head.model, tag)
         started = self._clock.monotonic()
+        now = self._clock.now()
+        scope = caller.narrowed(headers.get("x-nightkeep-scope"))
+        session = session_key(scope, headers, head.session, caller.name, request.peer)
         return Call(
-            id=new_id("call", self._clock.now(), self._randomness),
+            id=new_id("call", now, self._randomness),
             door=door,
             head=head,
             body=body,
             headers=headers,
             peer=request.peer,
             caller=caller,
-            scope=caller.narrowed(headers.get("x-nightkeep-scope")),
+            scope=scope,
             tag=tag,
             task=headers.get("x-nightkeep-task"),
             priority=_PRIORITIES.get(tag or "", _DEFAULT_PRIORITY),
             started=started,
             deadline=started + self._patience(headers),
             answer=exchange,
+            run=self._sessions.join(session, agent_name(headers), now),
         )
 
     def authenticate(self, request: Request) -> Caller:

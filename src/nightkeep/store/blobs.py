@@ -64,5 +64,5 @@ def load_blob(row: Row) -> bytes:
     except zlib.error as error:
         raise StoreError(f"a stored body is damaged: {error}") from error
     if len(plain) != size:
-        raise StoreError(f"a stored body is damaged: {len(plain)} bytes instead of {size}")
+        raise StoreError(f"a stored body is damaged: {len(plain)} bytes instead of {size!r}")
     return plain

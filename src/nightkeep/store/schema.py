@@ -73,7 +73,7 @@ def apply_migrations(transaction: Transaction, migrations: tuple[Migration, ...]
         migration = known.get(number) if isinstance(number, int) else None
         if migration is None:
             raise StoreError(
-                f"the database was last used by a newer version of nightkeep (it has {name}); "
+                f"the database was last used by a newer version of nightkeep (it has {name!r}); "
                 "update this one, or name another directory with --data"
             )
         if migration.hash != digest:

@@ -20,6 +20,7 @@ from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.stream import ReplyStream
 from nightkeep.models.prices import cost_pico
 from nightkeep.models.routing import Candidate, Route
+from nightkeep.models.sessions import agent_name
 
 __all__ = ["Ledger"]
 
@@ -219,6 +220,8 @@ def _begin(call: Call, clock: Clock) -> CallRecord:
         is_stream=call.head.stream,
         started_at=clock.now(),
         run=call.run,
+        agent=agent_name(call.headers),
+        peer=call.peer,
         bytes_out=len(call.body),
         request_body=call.body,
     )
