@@ -255,9 +255,7 @@ class AccountBook:
             return
         lease.is_over = True
         now = self._now()
-        lease.account.undo(
-            lease.model, lease.entry, lease.tokens_reserved, now + self._offset, is_probe=lease.is_probe
-        )
+        lease.account.undo(lease.model, lease.entry, lease.tokens_reserved, now + self._offset, is_probe=lease.is_probe)
         for meter, entry in lease.tag_entries:
             meter.in_flight -= 1
             meter.meter.undo(entry)
@@ -302,23 +300,46 @@ class AccountBook:
         return self._table.group(pool, provider, tag)
 
     def _serve_beside(self, lease: Lease, now: float) -> None:
-        """Serve those who could take what a lease gave back."""
+        """Serve those who could take what a lease gave back.
+
+        While its account is well, that account is all that has changed for those whom no shared tag limit holds:
+        who needs as much as others could not get, and cannot take it either, waits on without another look.
+        """
+        account = lease.account
+        is_well = account.blocked_until <= now and not account.breakers
         meters = {meter for meter, _ in lease.tag_entries}
-        found = []
+        changed: list[Demand[Lease]] = []
+        beside: list[Demand[Lease]] = []
         for demand in self._queue.demands.values():
             group = self._group_of(demand)
-            if group.has_member(lease.account) or not meters.isdisjoint(group.tag_meters):
-                found.append(demand)
-        if found:
-            self._serve(found, now)
+            if not meters.isdisjoint(group.tag_meters):
+                changed.append(demand)
+            elif group.has_member(account):
+                (beside if is_well else changed).append(demand)
+        if changed or beside:
+            self._serve(changed, now, beside, account)
 
     def _serve_all(self, now: float) -> None:
         self._serve(list(self._queue.demands.values()), now)
 
-    def _serve(self, demands: Sequence[Demand[Lease]], now: float) -> None:
+    def _serve(
+        self,
+        changed: Sequence[Demand[Lease]],
+        now: float,
+        beside: Sequence[Demand[Lease]] = (),
+        account: LiveAccount | None = None,
+    ) -> None:
+        """Serve demands for which anything may have changed, and those for which only one account has."""
+        for demand in changed:
+            demand.ready_at = demand.blocked_tokens = NEVER
+        demands = [*changed, *beside]
         for demand in demands:
             self._reject_overdue(demand, now)
-        self._queue.serve(demands, lambda waiter: self._try_waiter(waiter, now))
+        only = account if beside else None
+        narrow = {id(demand) for demand in beside}
+        self._queue.serve(
+            demands, lambda waiter: self._try_waiter(waiter, now, only if id(waiter.demand) in narrow else None)
+        )
         if self._has_unsaved:  # free again for demands that were asked before, or not at all
             self._has_unsaved = False
             self._serve_all(now)
@@ -336,13 +357,20 @@ class AccountBook:
         for waiter in demand.overdue(math.nextafter(now, NEVER)):
             self._reject(waiter, answer, now)
 
-    def _try_waiter(self, waiter: Waiter[Lease], now: float) -> bool:
+    def _try_waiter(self, waiter: Waiter[Lease], now: float, only: LiveAccount | None) -> bool:
         demand = waiter.demand
         if demand is None or waiter.future.done():
             self._queue.remove(waiter)
             return False
         group = self._group_of(demand)
         model, exclude = demand.key[3], demand.key[4]
+        if only is not None and waiter.tokens >= demand.blocked_tokens and not waiter.has_saved:
+            blocks = only.blocks(model, waiter.tokens, now, now + self._offset, waiter)
+            if blocks or only.spec.id in exclude:
+                by_time = [block.retry_at for block in blocks if block.retry_at != NEVER]
+                demand.ready_at = min(demand.ready_at, max(by_time, default=NEVER))
+                demand.blocked_tokens = max(demand.blocked_tokens, waiter.tokens)
+                return False
         lease = self._take(group, model, waiter.tag, waiter.scope, waiter.tokens, exclude, now, waiter)
         if lease is not None:
             if waiter.has_saved:
@@ -353,7 +381,8 @@ class AccountBook:
         if self._reject(waiter, answer, now):
             return False
         floor = self._why_not(group, model, 0, exclude, now, waiter) if waiter.tokens else answer
-        demand.ready_at = answer.retry_at
+        demand.ready_at = min(demand.ready_at, answer.retry_at)
+        demand.blocked_tokens = min(demand.blocked_tokens, waiter.tokens)
         bound = NEVER if isinstance(floor, Exhausted) and floor.until is None else floor.until
         if bound is not None:
             for overdue in demand.overdue(bound):
@@ -546,7 +575,7 @@ class AccountBook:
     def _tell(self, change: Change) -> None:
         try:
             self._on_change(change)
-        except Exception:  # a listener's fault is reported and never stops the work (design.md §3, law 7)
+        except Exception:  # noqa: BLE001 - a listener's fault is reported and never stops the work (design.md §3, law 7)
             _LOG.exception("a listener failed on %r", change)
 
     def set_state(self, account: str, status: Literal["disabled", "available"], why: str) -> None:
@@ -687,5 +716,3 @@ def _summary(states: dict[str, str]) -> str:
         counts[state] = counts.get(state, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {state}" for state, count in ordered)
-
-

@@ -104,9 +104,7 @@ class LiveAccount:
         if self.saved_for is not None and self.saved_for is not waiter:
             found.append(Block("saved for a larger request", now, NEVER))
         if self.meter is not None and not self.meter.is_ready(tokens, now):
-            found.append(
-                Block("limit per minute", self.meter.earliest(tokens, now), self.meter.latest(tokens, now))
-            )
+            found.append(Block("limit per minute", self.meter.earliest(tokens, now), self.meter.latest(tokens, now)))
         for window in self.quotas:
             if not window.is_ready(tokens, epoch):
                 at = window.earliest(tokens, epoch)

@@ -86,9 +86,7 @@ class PoolTable:
         tiers = [self._tier(pool, provider, tag, members)] if tag is not None else []
         tiers.append(self._tier(pool, provider, None, members))
         strategy = self._pools[members[0]].strategy if len(members) == 1 else "round_robin"
-        meters = [
-            meter for meter in self._tag_meters if tag in meter.spec.tags and meter.spec.pool in (None, pool)
-        ]
+        meters = [meter for meter in self._tag_meters if tag in meter.spec.tags and meter.spec.pool in (None, pool)]
         return Group(pool or provider, strategy, tiers, meters)
 
     def _of_provider(self, pool: str, provider: str) -> bool:

@@ -95,15 +95,26 @@ class _Class(Generic[L]):
 class Demand(Generic[L]):
     """Waiters that want the same: if one of them cannot be served, those behind it cannot either."""
 
-    __slots__ = ("classes", "deadlines", "is_oldest_picked", "key", "oldest", "pick", "ready_at", "served", "size", "turn")
+    __slots__ = (
+        "blocked_tokens",
+        "classes",
+        "deadlines",
+        "key",
+        "oldest",
+        "pick",
+        "ready_at",
+        "served",
+        "size",
+        "turn",
+    )
 
     def __init__(self, key: DemandKey) -> None:
         self.key = key
         self.ready_at = math.inf  # monotonic seconds: when to try again; never: when something is given back
+        self.blocked_tokens = math.inf  # requests of so many tokens or more are known to find nothing
         self.size = 0
-        self.served = 0
+        self.served = 0  # since its oldest had a turn
         self.pick: Waiter[L] | None = None  # who is next
-        self.is_oldest_picked = False
         self.turn = 0.0  # of the pick
         self.classes: dict[int, _Class[L]] = {}
         self.oldest: deque[Waiter[L]] = deque()
@@ -214,20 +225,29 @@ class FairQueue(Generic[L]):
         hopeful = [demand for demand in demands if demand.size]
         while hopeful:
             demand = self._next_demand(hopeful)
-            waiter = demand.pick
-            assert waiter is not None
-            is_oldest = demand.is_oldest_picked
-            if try_one(waiter):
-                self._count_place(waiter, demand)
-                self.remove(waiter)
-            elif not waiter.is_gone:
-                if is_oldest:  # it gives up this turn, for those who can go
-                    demand.served += 1
-                    demand.pick = None
-                else:
-                    hopeful.remove(demand)
-            if not demand.size:
+            if not self._serve_one(demand, try_one) or not demand.size:
                 hopeful.remove(demand)
+
+    def _serve_one(self, demand: Demand[L], try_one: Callable[[Waiter[L]], bool]) -> bool:
+        """Ask for the oldest if it is due, else or then for the next; False when neither can be served."""
+        if demand.served >= OLDEST_EVERY - 1:
+            oldest = demand.oldest_waiter()
+            if try_one(oldest):
+                self._count_place(oldest, demand)
+                demand.served = 0
+                self.remove(oldest)
+                return True
+            if oldest.is_gone or oldest is demand.pick:
+                return oldest.is_gone
+        waiter = demand.pick
+        if waiter is None:  # refused meanwhile
+            return True
+        if try_one(waiter):
+            self._serving[waiter.priority] = max(self._serving.get(waiter.priority, 0.0), demand.turn)
+            self._count_place(waiter, demand)
+            self.remove(waiter)
+            return True
+        return waiter.is_gone
 
     @property
     def places(self) -> int:
@@ -245,14 +265,9 @@ class FairQueue(Generic[L]):
         return min(demands, key=lambda demand: (min(demand.classes), demand.turn, demand.oldest_waiter().number))
 
     def _choose(self, demand: Demand[L]) -> None:
-        demand.is_oldest_picked = (demand.served + 1) % OLDEST_EVERY == 0
-        if demand.is_oldest_picked:
-            oldest = demand.oldest_waiter()
-            demand.pick, demand.turn = oldest, self._turn(oldest)
-        else:
-            priority = min(demand.classes)
-            demand.turn, _, line = self._first(priority, demand.classes[priority])
-            demand.pick = line.waiters[0]
+        priority = min(demand.classes)
+        demand.turn, _, line = self._first(priority, demand.classes[priority])
+        demand.pick = line.waiters[0]
 
     def _first(self, priority: int, known: _Class[L]) -> tuple[float, int, _Line[L]]:
         """Return the line whose turn is next, after putting right the turns that have changed since."""
@@ -277,7 +292,5 @@ class FairQueue(Generic[L]):
         demand.served += 1
         self._finished[waiter.priority, waiter.scope] = self._turn(waiter) + 1.0
         serving = self._serving
-        if not demand.is_oldest_picked:
-            serving[waiter.priority] = max(serving.get(waiter.priority, 0.0), demand.turn)
         if len(self._finished) > 2 * self.size + 64:
             self._finished = {slot: due for slot, due in self._finished.items() if due > serving.get(slot[0], 0.0)}

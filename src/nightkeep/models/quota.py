@@ -154,6 +154,7 @@ class QuotaWindow:
 
     def take(self, tokens: int, now: float) -> None:
         """Count a request and hold its tokens (after ``is_ready``)."""
+        self.roll(now)
         self.held_tokens += tokens
         self._add(0, 1, now)
 
