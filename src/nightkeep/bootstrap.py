@@ -35,8 +35,10 @@ from nightkeep.models.accounts import AccountStatus
 from nightkeep.models.calls import CallLog
 from nightkeep.models.catalog import load_catalog
 from nightkeep.models.credentials import is_key_source, parse_key_source, resolve_key
+from nightkeep.models.gateway.cache import ResponseCache
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.gateway import Gateway, GatewayParts
+from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.leases import AccountView
 from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.routing import Needs, Route
@@ -131,6 +133,8 @@ class Running:
         await sessions.restore(store, self.clock.now())
         self._log = CallLog(store, record_policy(settings), sessions, self.clock, self._randomness)
         await self._log.open()
+        self._idempotency = Idempotency(store, self.clock, ttl_s=settings.idempotency.ttl_s)
+        self._cache = _cache(settings, self.clock)
         self._directory.replace(accounts.values())
         self._gateway = Gateway(
             GatewayParts(
@@ -140,6 +144,8 @@ class Running:
                 directory=self._directory,
                 client=self._client,
                 log=self._log,
+                idempotency=self._idempotency,
+                cache=self._cache,
                 clock=self.clock,
                 randomness=self._randomness,
             )
@@ -364,6 +370,11 @@ async def _start_simulated(settings: Settings, base: Path) -> RunningSim:
 def _door_settings(settings: Settings) -> DoorSettings:
     gateway = settings.gateway
     return DoorSettings(total_s=gateway.deadlines.total_s, max_body_bytes=gateway.max_body_mb << 20)
+
+
+def _cache(settings: Settings, clock: SystemClock) -> ResponseCache:
+    cache = settings.cache
+    return ResponseCache(clock, is_enabled=cache.enabled, ttl_s=cache.ttl_s, max_bytes=cache.max_mb << 20)
 
 
 def _check_exposure(settings: Settings) -> None:

@@ -24,12 +24,15 @@ from nightkeep.models.account_book import AccountBook
 from nightkeep.models.call_record import CallSink
 from nightkeep.models.estimate import needs_of
 from nightkeep.models.gateway.attempt import Failure, Opened, Patience, Whole, attempt
+from nightkeep.models.gateway.cache import ResponseCache
 from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.failure import provider_failure, retry_headers, wire_error
+from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.ledger import Ledger
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import dated, relay
+from nightkeep.models.gateway.tape import Tape, Tee
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import (
     GiveUp,
@@ -72,6 +75,8 @@ class GatewayParts(msgspec.Struct, kw_only=True):
     directory: Directory
     client: HttpClient
     log: CallSink
+    idempotency: Idempotency
+    cache: ResponseCache
     clock: Clock
     randomness: Randomness
 
@@ -87,7 +92,49 @@ class Gateway:
 
     async def serve(self, call: Call) -> None:
         """Answer one call, whatever happens: every error leaves in the client's own wire."""
+        try:
+            if "idempotency-key" in call.headers:
+                how = await self.parts.idempotency.serve(call, self._answer)
+                if how in ("joined", "replayed"):
+                    self._note_unpaid(call, idempotency=how)
+            else:
+                await self._answer(call)
+        except NightkeepError as error:
+            ledger = Ledger(call, self.parts.log, self.parts.clock)
+            _refuse(call, ledger, error)
+            ledger.close()
+
+    async def _answer(self, call: Call) -> bool:
+        """Answer from the cache where the request allows it, else by a provider; whether it was whole and good."""
+        cache = self.parts.cache
+        mode = cache.mode(call)
+        if mode == "off":
+            return await self._call(call, None)
+        found = cache.find(call) if mode == "use" else None
+        if found is not None:
+            recording, age_s = found
+            served = [pair for pair in recording.headers if pair[0] not in _OWN_HEADERS]
+            more = [("x-nightkeep-call", call.id), ("x-nightkeep-cache", "hit"), ("age", str(age_s))]
+            msgspec.structs.replace(recording, headers=served).play(call.answer, more)
+            self._note_unpaid(call, cache="hit")
+            return True
+        tape = Tape()
+        is_good = await self._call(msgspec.structs.replace(call, answer=Tee(call.answer, tape)), "miss")
+        if is_good:
+            cache.keep(call, tape.recording())
+        return is_good
+
+    def _note_unpaid(self, call: Call, *, idempotency: str | None = None, cache: str | None = None) -> None:
+        """Record a call that was answered with what another one paid for."""
         ledger = Ledger(call, self.parts.log, self.parts.clock)
+        ledger.note_unpaid(idempotency, cache)
+        ledger.close()
+
+    async def _call(self, call: Call, cache: str | None) -> bool:
+        """Answer by a provider, and record it."""
+        ledger = Ledger(call, self.parts.log, self.parts.clock)
+        ledger.record.cache = cache
+        ledger.record.idempotency = "run" if "idempotency-key" in call.headers else None
         self.in_flight += 1
         try:
             await self._serve(call, ledger)
@@ -100,6 +147,7 @@ class Gateway:
             self.in_flight -= 1
             self.served += 1
             ledger.close()
+        return ledger.record.outcome == Outcome.SUCCESS
 
     async def _serve(self, call: Call, ledger: Ledger) -> None:
         parts = self.parts
@@ -321,6 +369,18 @@ class Gateway:
             why_final=step.message,
         )
 
+
+_OWN_HEADERS = frozenset(
+    {
+        "x-nightkeep-call",
+        "x-nightkeep-cache",
+        "x-nightkeep-cost-usd",
+        "x-nightkeep-attempts",
+        "x-request-id",
+        "request-id",
+    }
+)
+"""Headers of one answer that another client's answer must not carry."""
 
 _STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store")]
 

@@ -154,6 +154,12 @@ class Ledger:
         if self.record.response_body is None:
             self.record.response_body = body
 
+    def note_unpaid(self, idempotency: str | None, cache: str | None) -> None:
+        """The client got an answer that another call has paid for."""
+        record = self.record
+        record.idempotency, record.cache = idempotency, cache
+        record.outcome, record.status, record.cost = str(Outcome.SUCCESS), 200, MicroUsd(0)
+
     def note_cancelled(self) -> None:
         """The client hung up."""
         self.record.outcome = str(Outcome.CANCELLED)
