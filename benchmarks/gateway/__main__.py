@@ -169,7 +169,8 @@ def show(results: dict[str, list[dict[str, Any]]]) -> None:
     )
     for kind, concurrency in kinds:
         print(f"\n{kind}, concurrency {concurrency}")
-        print(f"{'':22}{'CPU ms':>9}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'MB':>6}{'failed':>8}{'CPU ×':>8}{'1/s ×':>8}")
+        head = f"{'':22}{'CPU ms':>9}{'per s':>9}{'p50 ms':>9}{'p99 ms':>9}{'MB':>6}{'failed':>8}"
+        print(f"{head}{'CPU ×':>8}{'1/s ×':>8}")
         for name, rows in results.items():
             for row in rows:
                 if (row["what"], row.get("concurrency")) == (kind, concurrency):

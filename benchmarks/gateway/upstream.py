@@ -25,12 +25,15 @@ def _chunk(delta: str, finish: str, usage: str = "") -> bytes:
     ).encode()
 
 
+_LAST = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4.1-mini","choices":'
+    b'[],"usage":{"prompt_tokens":120,"completion_tokens":180,"total_tokens":300}}\n\ndata: [DONE]\n\n'
+)
 STREAM = [
     _chunk('{"role":"assistant","content":""}', "null"),
     *[_chunk(f'{{"content":"word {number} and some more of it "}}', "null") for number in range(CHUNKS)],
     _chunk("{}", '"stop"'),
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"gpt-4.1-mini","choices":'
-    b'[],"usage":{"prompt_tokens":120,"completion_tokens":180,"total_tokens":300}}\n\ndata: [DONE]\n\n',
+    _LAST,
 ]
 _JSON = [("content-type", "application/json")]
 _SSE = [("content-type", "text/event-stream")]

@@ -183,5 +183,5 @@ async def test_a_client_that_hangs_up_without_a_key_stops_the_upstream_request(w
     await answer.next_chunk(10)
     answer.close()
     async with asyncio.timeout(5):
-        while not world.sim.book.stats()["gone_clients"]:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the provider has no event for this
+        while not world.sim.book.stats()["gone_clients"]:  # noqa: ASYNC110 - it is another's server: no event
+            await asyncio.sleep(0.01)

@@ -366,11 +366,11 @@ class AccountBook:
         model, exclude = demand.key[3], demand.key[4]
         if only is not None and waiter.tokens >= demand.blocked_tokens and not waiter.has_saved:
             blocks = only.blocks(model, waiter.tokens, now, now + self._offset, waiter)
-            if blocks or only.spec.id in exclude:
+            if only.spec.id not in exclude and blocks and all(block.at <= now for block in blocks):
                 by_time = [block.retry_at for block in blocks if block.retry_at != NEVER]
                 demand.ready_at = min(demand.ready_at, max(by_time, default=NEVER))
                 demand.blocked_tokens = max(demand.blocked_tokens, waiter.tokens)
-                return False
+                return False  # it may come free at any moment, so nobody's hope is gone either
         lease = self._take(group, model, waiter.tag, waiter.scope, waiter.tokens, exclude, now, waiter)
         if lease is not None:
             if waiter.has_saved:

@@ -41,8 +41,8 @@ _COLUMNS: Final = (
     "id, run_id, scope, tag, task, key_name, agent, peer, wire, operation, door, asked, alias, rule, provider, "
     "account, served, is_stream, started_at, duration_ms, first_byte_ms, outcome, status, error_code, error_message, "
     "bytes_out, bytes_in, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, "
-    "output_tokens, reasoning_tokens, cost_micro_usd, stripped, degraded, cache, idempotency, request_hash, request_blob, "
-    "response_blob"
+    "output_tokens, reasoning_tokens, cost_micro_usd, stripped, degraded, cache, idempotency, request_hash, "
+    "request_blob, response_blob"
 )
 _UPDATES: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
 _INTO: Final = f"INTO calls ({_COLUMNS})"

@@ -101,7 +101,9 @@ class Api:
         host = request.headers.get("host", "")
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if host and name not in self._hosts:
-            raise DeniedError(f"host {host!r} is not served here; add it to gateway.hosts", rule="api.host")
+            raise DeniedError(
+                f"host {host!r} is not served here; use the address that 'nightkeep up' printed", rule="api.host"
+            )
         origin = request.headers.get("origin")
         if origin is not None and request.method not in ("GET", "HEAD") and origin.split("//", 1)[-1] != host:
             raise DeniedError(f"a page of {origin!r} may not change anything here", rule="api.origin")

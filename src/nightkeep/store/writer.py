@@ -183,7 +183,7 @@ class GroupWriter:
             connection.execute("SAVEPOINT work")
         try:
             item.result = item.work(transaction)
-        except Exception as error:  # noqa: BLE001 - whatever the work does wrong is its owner's to hear
+        except Exception as error:  # whatever the work does wrong is its owner's to hear
             item.error = error
             if not connection.in_transaction:
                 lost = error if isinstance(error, StoreError) else StoreError(f"the transaction was lost: {error}")

@@ -25,21 +25,20 @@ _SUCCESS = Verdict(outcome=Outcome.SUCCESS, status=200)
 
 
 class SlowStream:
-    """Tells when a provider drips: fewer than ``bytes_per_s`` bytes a second over a window of 30 s.
+    """Tells when a provider drips: fewer than ``bytes_per_s`` bytes a second over a window.
 
     Source: a provider that drips one token a second holds a stream for ever (bifrost#6472).
     """
 
-    WINDOW_S = 30.0
-
-    def __init__(self, bytes_per_s: float, now: float) -> None:
-        self._least = bytes_per_s * self.WINDOW_S
+    def __init__(self, bytes_per_s: float, window_s: float, now: float) -> None:
+        self._window_s = window_s
+        self._least = bytes_per_s * window_s
         self._since = now
         self._seen = 0
 
     def check(self, bytes_in: int, now: float) -> bool:
         """Whether the window that ends now was too slow."""
-        if now - self._since < self.WINDOW_S:
+        if now - self._since < self._window_s:
             return False
         is_slow = bytes_in - self._seen < self._least
         self._since, self._seen = now, bytes_in
@@ -61,7 +60,7 @@ async def relay(
     loop = asyncio.get_running_loop()
     stream = opened.stream
     write = _pass_on(hides_usage) if is_same_wire else _translate(encoder, created)
-    slow = SlowStream(min_bytes_per_s, loop.time())
+    slow = SlowStream(min_bytes_per_s, patience.idle_s, loop.time())
     verdict = _SUCCESS
     pieces = opened.pieces
     try:

@@ -23,8 +23,8 @@ __all__ = [
     "Head",
     "Operation",
     "Stripped",
-    "WireError",
     "Wire",
+    "WireError",
     "Written",
 ]
 
