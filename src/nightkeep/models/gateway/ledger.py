@@ -35,6 +35,7 @@ class Ledger:
         "_attempt_started",
         "_candidate",
         "_clock",
+        "_first_target",
         "_log",
         "_started",
         "attempts",
@@ -49,6 +50,7 @@ class Ledger:
         self._attempt: AttemptRecord | None = None
         self._attempt_started = 0.0
         self._candidate: Candidate | None = None
+        self._first_target = ""
         self.attempts = 0
         self.served_model = ""
         self.record = _begin(call, clock)
@@ -58,6 +60,7 @@ class Ledger:
 
     def note_route(self, route: Route) -> None:
         """Which rule decided."""
+        self._first_target = route.candidates[0].target
         self.record.alias = route.alias
         self.record.rule = route.rule
         if route.degraded_from is not None:
@@ -82,12 +85,8 @@ class Ledger:
         record.provider, record.account, record.served = candidate.provider, account, candidate.model
         record.stripped = said.stripped
         self.served_model = candidate.model
-        if self.attempts > 1 and candidate.target != self._first_target():
-            record.degraded = f"failover from {self._first_target()}"
-
-    def _first_target(self) -> str:
-        first = self.record.attempts[0]
-        return f"{first.provider}/{first.model}"
+        if candidate.target != self._first_target:
+            record.degraded = f"failover from {self._first_target}"
 
     # -- what came back
 
