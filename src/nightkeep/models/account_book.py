@@ -18,7 +18,8 @@ import msgspec
 
 from nightkeep.core.clock import Clock
 from nightkeep.core.outcome import Outcome, Verdict
-from nightkeep.models.account_live import Block, LiveAccount
+from nightkeep.models.account_changes import BreakerChange, Change, Schedule, schedule_on_running_loop
+from nightkeep.models.account_live import LiveAccount
 from nightkeep.models.account_views import view_account
 from nightkeep.models.accounts import (
     AccountChange,
@@ -31,50 +32,20 @@ from nightkeep.models.accounts import (
     lapse,
     spend,
 )
+from nightkeep.models.availability import refusal, why_not
 from nightkeep.models.breaker import COUNTED_OUTCOMES
-from nightkeep.models.leases import AccountView, Exhausted, Lease, Wait, exhausted_error, moment
+from nightkeep.models.leases import AccountView, Exhausted, Lease, Wait, exhausted_error
 from nightkeep.models.pool_table import PoolTable, check_pools, make_tag_meters
-from nightkeep.models.pools import Group, PoolEpisode, PoolSpec, TagLimit
+from nightkeep.models.pools import Group, PoolSpec, TagLimit
 from nightkeep.models.queue import OLDEST_EVERY, Demand, FairQueue, Waiter
 from nightkeep.models.quota import NEVER, make_window
 
 __all__ = ["AccountBook", "BreakerChange", "Change", "Schedule", "schedule_on_running_loop"]
 
-Schedule = Callable[[float, Callable[[], None]], Callable[[], None] | None]
-"""``schedule(at_monotonic, callback)`` returns what cancels it, or None when nothing can be scheduled here."""
-
 _LOG: Final = logging.getLogger(__name__)
-_FREE: Final = Block("available", 0.0, NEVER)
 _IN_CONFIG: Final = "disabled in the configuration"
 _CALIBRATE_S: Final = 1.0
 _JUMP_S: Final = 0.5  # the wall clock moved on its own by more than this
-_LASTING: Final = frozenset({"quota_exhausted", "suspended", "auth_failed", "disabled", "quota"})
-
-
-class BreakerChange(msgspec.Struct, frozen=True, kw_only=True, tag="breaker_changed"):
-    """The breaker of an account and model opened (again) or closed."""
-
-    account: str
-    model: str
-    is_open: bool
-    at: float  # epoch seconds
-    until: float | None  # epoch seconds
-
-
-Change = AccountChange | BreakerChange | PoolEpisode
-
-
-def schedule_on_running_loop(clock: Clock) -> Schedule:
-    """Timers of the event loop that is running; outside of one nobody waits, and states lapse when looked at."""
-
-    def schedule(at: float, callback: Callable[[], None]) -> Callable[[], None] | None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return None
-        return loop.call_later(max(0.0, at - clock.monotonic()), callback).cancel
-
-    return schedule
 
 
 class AccountBook:
@@ -268,15 +239,12 @@ class AccountBook:
         return self._queue.size
 
     def _refusal(self, answer: Wait | Exhausted, deadline: float, now: float) -> Wait | Exhausted | None:
-        """Why waiting makes no sense; None when it does."""
-        if isinstance(answer, Exhausted) and answer.until is None:
-            return answer
-        if deadline <= now or (answer.until is not None and answer.until > deadline):
-            return answer
-        if self._queue.is_full:
-            reason = f"the queue is full ({self._queue.size} calls wait); send less at a time, or later"
-            return Wait(until=max(now + 1.0, answer.until or 0.0), reason=reason, states=answer.states)
-        return None
+        """Why a call may not even begin to wait; None when it may."""
+        error = refusal(answer, deadline, now)
+        if error is not None or not self._queue.is_full:
+            return error
+        reason = f"the queue is full ({self._queue.size} calls wait); send less at a time, or later"
+        return Wait(until=max(now + 1.0, answer.until or 0.0), reason=reason, states=answer.states)
 
     def _leave(self, waiter: Waiter[Lease]) -> None:
         """A waiter goes, and what was kept for it is free again."""
@@ -391,7 +359,7 @@ class AccountBook:
         return False
 
     def _reject(self, waiter: Waiter[Lease], answer: Wait | Exhausted, now: float) -> bool:
-        error = self._refusal_of_waiter(answer, waiter.deadline, now)
+        error = refusal(answer, waiter.deadline, now)
         demand = waiter.demand
         if error is None or demand is None:
             return False
@@ -404,14 +372,6 @@ class AccountBook:
                 exhausted_error(error, pool=pool, provider=provider, model=model, now=now, offset=self._offset)
             )
         return True
-
-    @staticmethod
-    def _refusal_of_waiter(answer: Wait | Exhausted, deadline: float, now: float) -> Wait | Exhausted | None:
-        if isinstance(answer, Exhausted) and answer.until is None:
-            return answer
-        if deadline <= now:
-            return msgspec.structs.replace(answer, reason=f"waited to the deadline ({answer.reason})")
-        return answer if answer.until is not None and answer.until > deadline else None
 
     def _save_for(self, waiter: Waiter[Lease], group: Group, model: str, now: float) -> None:
         """Keep an account free for a request that is too large to ever find enough tokens left by smaller ones."""
@@ -430,8 +390,6 @@ class AccountBook:
             best[1].saved_for = waiter
             waiter.has_saved = True
 
-    # --- why not, and when ---------------------------------------------------------------------------------------
-
     def _why_not(
         self,
         group: Group,
@@ -442,46 +400,7 @@ class AccountBook:
         waiter: Waiter[Lease] | None,
         reason: str = "",
     ) -> Wait | Exhausted:
-        epoch = now + self._offset
-        earliest = retry_at = NEVER
-        states: dict[str, str] = {}
-        is_lasting = True
-        for account in group.members:
-            if account.spec.id in exclude:
-                states[account.spec.id] = "tried already"
-                continue
-            blocks = account.blocks(model, tokens, now, epoch, waiter)
-            worst = max(blocks, key=lambda block: block.at, default=_FREE)
-            states[account.spec.id] = worst.reason
-            earliest = min(earliest, max(now, worst.at))
-            by_time = [block.retry_at for block in blocks if block.retry_at != NEVER]
-            if by_time and worst.at != NEVER:
-                retry_at = min(retry_at, max(by_time))
-            elif not blocks:
-                retry_at = now
-            is_lasting = is_lasting and (worst.reason in _LASTING or worst.at == NEVER)
-        if earliest == NEVER or (is_lasting and earliest > now):
-            until = None if earliest == NEVER else earliest
-            return Exhausted(
-                until=until,
-                resets_at=moment(until + self._offset) if until is not None else None,
-                reason=_summary(states),
-                states=states,
-                retry_at=retry_at,
-            )
-        for meter in group.tag_meters:
-            if meter.in_flight >= meter.most_concurrent:
-                reason = reason or f"tag {'/'.join(meter.spec.tags)} has its {meter.most_concurrent} calls in flight"
-            elif not meter.is_ready(tokens, now):
-                reason = reason or f"tag {'/'.join(meter.spec.tags)} has used its minute"
-                earliest = max(earliest, meter.meter.earliest(tokens, now))
-                retry_at = max(retry_at, meter.meter.latest(tokens, now))
-        return Wait(
-            until=earliest if earliest > now else None,
-            reason=reason or _summary(states),
-            states=states,
-            retry_at=retry_at if retry_at > now else NEVER,
-        )
+        return why_not(group, model, tokens, exclude, now=now, offset=self._offset, waiter=waiter, reason=reason)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -705,14 +624,3 @@ def _lapsed(account: LiveAccount, now: float, epoch: float) -> AccountState:
     """The state with what has passed taken back; the monotonic view decides, whatever was lost in rounding."""
     state = account.state
     return state if state.until is None or now < account.blocked_until else lapse(state, max(epoch, state.until))
-
-
-def _summary(states: dict[str, str]) -> str:
-    """Say how many accounts are in which state, the most frequent first."""
-    if not states:
-        return "no account is configured for it"
-    counts: dict[str, int] = {}
-    for state in states.values():
-        counts[state] = counts.get(state, 0) + 1
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {state}" for state, count in ordered)
