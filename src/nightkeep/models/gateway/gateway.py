@@ -7,6 +7,7 @@ This is the shell: it awaits and obeys. What to try is ``models.routing``'s deci
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import assert_never
 
 import msgspec
@@ -50,8 +51,15 @@ from nightkeep.models.wire import CODECS
 
 __all__ = ["Gateway", "GatewayParts", "GatewaySettings"]
 
+log = logging.getLogger("nightkeep.gateway")
+
 _CANCELLED = Verdict(outcome=Outcome.CANCELLED, message="the client hung up")
 _NO_TOKEN = Verdict(outcome=Outcome.AUTH_FAILED, message="the provider gave no access token")
+
+
+_LIKELY_OUTPUT = 4_096
+"""Output tokens held in an account's limits until the real count is known. Coding agents ask for 32,000 and use
+hundreds: holding what they ask for would leave accounts idle (peers: litellm#38647)."""
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +151,9 @@ class Gateway:
         except asyncio.CancelledError:
             ledger.note_cancelled()
             raise
+        except Exception:
+            log.exception("call %s failed by a fault of Nightkeep itself", call.id)
+            _refuse(call, ledger, NightkeepError(f"a fault of Nightkeep itself; its log says more under {call.id}"))
         finally:
             self.in_flight -= 1
             self.served += 1
@@ -160,7 +171,8 @@ class Gateway:
             operation=call.door.operation,
             needs=needs,
         )
-        progress = Progress(call, route, needs.context_tokens + (call.head.max_output_tokens or 0))
+        output = min(call.head.max_output_tokens or _LIKELY_OUTPUT, _LIKELY_OUTPUT)
+        progress = Progress(call, route, needs.context_tokens + output)
         ledger.note_route(route)
         while True:
             said, lease = await self._admit(progress)
