@@ -85,10 +85,10 @@ provide_environment() { # ROOT DIRECTORY LOCK
     [ -f "$1/$3" ] || fail "$1/$3 is missing: this is not a whole checkout"
     take_lock "$1" "$2" "$3" || return 0
     if ! is_provided "$1" "$2" "$3"; then
-        python=$(find_python) || exit 1
-        say "setting up $2 with $python (once)"
+        base_python=$(find_python) || exit 1
+        say "setting up $2 with $base_python (once)"
         rm -f "$1/$2/provided.txt"
-        "$1/$2/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$1/$2" >&2 ||
+        "$1/$2/bin/python" -m pip --version >/dev/null 2>&1 || "$base_python" -m venv --clear "$1/$2" >&2 ||
             fail "could not make a virtual environment in $1/$2"
         "$1/$2/bin/python" -m pip install -qq --no-input --disable-pip-version-check --no-warn-script-location \
             --require-hashes -r "$1/$3" </dev/null >&2 ||
