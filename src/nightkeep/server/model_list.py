@@ -23,10 +23,11 @@ class ModelList:
         self._names = names
 
     def wire_of(self, request: Request) -> Wire:
-        """Whose SDK is asking."""
-        if request.target.startswith("/v1beta"):
+        """Whose SDK is asking. Google's asks at ``/v1/models`` as OpenAI's does, but shows its own key header."""
+        headers = request.headers
+        if request.target.startswith("/v1beta") or "x-goog-api-key" in headers or "x-goog-api-client" in headers:
             return Wire.GEMINI
-        return Wire.ANTHROPIC_MESSAGES if "anthropic-version" in request.headers else Wire.OPENAI_CHAT
+        return Wire.ANTHROPIC_MESSAGES if "anthropic-version" in headers else Wire.OPENAI_CHAT
 
     def answer(self, request: Request, wire: Wire) -> dict[str, Any]:
         """The list, or one entry of it. Raises UnknownModelError for a name that is not served."""
