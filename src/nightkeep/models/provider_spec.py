@@ -142,6 +142,7 @@ GEMINI_PATHS: Final = MappingProxyType(
     {
         "chat": "/v1beta/models/{model}:generateContent",
         "stream": "/v1beta/models/{model}:streamGenerateContent?alt=sse",
+        "embed": "/v1beta/models/{model}:batchEmbedContents",
         "count": "/v1beta/models/{model}:countTokens",
         "models": "/v1beta/models?pageSize=1000",
     }

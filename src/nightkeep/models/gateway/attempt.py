@@ -35,6 +35,7 @@ class Outbound(msgspec.Struct, kw_only=True):
     headers: bytes
     body: bytes
     codec: Codec
+    read: Callable[[bytes], list[Event]]  # a whole answer; raises ValueError where it is none
     is_stream: bool
     frames: Callable[[], FrameSource] | None = None  # None: server-sent events
 
@@ -136,7 +137,7 @@ def _whole(
     upstream: Upstream, outbound: Outbound, body: bytes, first_byte: float, now: Callable[[], datetime]
 ) -> Whole | Failure:
     try:
-        events = outbound.codec.decoder().whole(body)
+        events = outbound.read(body)
     except ValueError as error:
         verdict = classify(outbound.codec.wire, upstream.status, upstream.headers, body, now())
         if verdict.outcome is Outcome.SUCCESS:

@@ -7,6 +7,7 @@ a wire's answer is read with. It knows nothing of states and limits (``models.po
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from nightkeep.core.clock import Clock
 from nightkeep.core.errors import ConfigError
@@ -14,6 +15,7 @@ from nightkeep.models.gateway.attempt import Outbound
 from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.hosted import HostedFrames
 from nightkeep.models.gateway.progress import Said
+from nightkeep.models.gateway.side_operations import read_side
 from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.transport import HttpClient
 from nightkeep.models.upstream import UpstreamAccount
@@ -56,10 +58,11 @@ class Directory:
         now = self._clock.now()
         if account.needs_token(now):
             await self._fetch_token(account)
-        is_stream = call.head.stream and call.door.operation is Operation.CHAT
+        operation, codec = call.door.operation, CODECS[said.wire]
+        is_stream = call.head.stream and operation is Operation.CHAT
         request = account.request(
             said.wire,
-            call.door.operation,
+            operation,
             model,
             said.body,
             stream=is_stream,
@@ -72,7 +75,10 @@ class Directory:
             target=request.target,
             headers=request.headers,
             body=request.body,
-            codec=CODECS[said.wire],
+            codec=codec,
+            read=codec.decoder().whole
+            if operation is Operation.CHAT
+            else partial(read_side, operation, said.wire, model),
             is_stream=is_stream,
             frames=HostedFrames if request.is_event_stream else None,
         )

@@ -18,6 +18,7 @@ from nightkeep.core.errors import (
     DeadlineError,
     NightkeepError,
     PoolExhaustedError,
+    UnknownModelError,
     UntranslatableError,
 )
 from nightkeep.core.outcome import RETRYABLE_OUTCOMES, Outcome, Verdict
@@ -33,6 +34,7 @@ from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.ledger import Ledger
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import dated, relay
+from nightkeep.models.gateway.side_operations import estimated_count
 from nightkeep.models.gateway.tape import Tape, Tee
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import (
@@ -45,9 +47,10 @@ from nightkeep.models.retry import (
     RetrySame,
     plan_next,
 )
-from nightkeep.models.routing import RouteTable
+from nightkeep.models.routing import Needs, Route, RouteTable
 from nightkeep.models.transport import HttpClient, TransportError
 from nightkeep.models.wire import CODECS
+from nightkeep.models.wire.base import Operation
 
 __all__ = ["Gateway", "GatewayParts", "GatewaySettings"]
 
@@ -161,16 +164,15 @@ class Gateway:
         return ledger.record.outcome == Outcome.SUCCESS
 
     async def _serve(self, call: Call, ledger: Ledger) -> None:
-        parts = self.parts
         needs = needs_of(call.door.wire, call.head, call.body)
-        route = parts.routes.plan(
-            call.head.model,
-            tag=call.tag,
-            task=call.task,
-            wire=call.door.wire,
-            operation=call.door.operation,
-            needs=needs,
-        )
+        try:
+            route = self._plan(call, call.door.operation, needs)
+        except UnknownModelError:
+            if call.door.operation is not Operation.COUNT_TOKENS:
+                raise
+            ledger.note_route(self._plan(call, Operation.CHAT, needs))  # raises where nothing serves the model at all
+            self._answer_estimate(call, ledger)
+            return
         output = min(call.head.max_output_tokens or _LIKELY_OUTPUT, _LIKELY_OUTPUT)
         progress = Progress(call, route, needs.context_tokens + output)
         ledger.note_route(route)
@@ -180,6 +182,18 @@ class Gateway:
             if failure is None:
                 return
             await self._next(progress, failure)
+
+    def _plan(self, call: Call, operation: Operation, needs: Needs) -> Route:
+        return self.parts.routes.plan(
+            call.head.model, tag=call.tag, task=call.task, wire=call.door.wire, operation=operation, needs=needs
+        )
+
+    def _answer_estimate(self, call: Call, ledger: Ledger) -> None:
+        """No target can count tokens for this model: answer our own estimate, and say that it is one."""
+        body = estimated_count(call)
+        ledger.note_estimate(body)
+        headers = [("x-nightkeep-call", call.id), ("x-nightkeep-degraded", "estimated"), *_JSON]
+        call.answer.respond(200, headers, body)
 
     # -- admission: a target on which the request can be said, and an account that may serve it
 
@@ -274,7 +288,7 @@ class Gateway:
         body = progress.answer_body(said.wire, ledger.served_model, whole.body, events)
         headers = ledger.headers(progress, said, whole.headers, is_simulated=self.parts.settings.is_simulated)
         ledger.note_answer(200, body)
-        call.answer.respond(200, [("content-type", "application/json"), *headers], body)
+        call.answer.respond(200, [*_JSON, *headers], body)
 
     async def _answer_stream(
         self, progress: Progress, said: Said, opened: Opened, patience: Patience, ledger: Ledger
@@ -394,6 +408,7 @@ _OWN_HEADERS = frozenset(
 )
 """Headers of one answer that another client's answer must not carry."""
 
+_JSON = [("content-type", "application/json")]
 _STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store")]
 
 

@@ -144,6 +144,11 @@ class Ledger:
         self.record.outcome = str(Outcome.SUCCESS)
         self.record.response_body = body
 
+    def note_estimate(self, body: bytes) -> None:
+        """The gateway answered by itself."""
+        self.note_answer(200, body)
+        self.record.degraded, self.record.cost = "estimated", MicroUsd(0)
+
     def note_refusal(self, error: NightkeepError, status: int, body: bytes) -> None:
         """An error goes to the client."""
         self.record.status = status

@@ -11,11 +11,12 @@ from nightkeep.core.messages import ChatRequest
 from nightkeep.core.outcome import Outcome
 from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.limits import limit_body
+from nightkeep.models.gateway.side_operations import answer_side, say_side
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import Tried
 from nightkeep.models.routing import Candidate, Route
 from nightkeep.models.wire import CODECS
-from nightkeep.models.wire.base import Encoder, Stripped, Wire, Written
+from nightkeep.models.wire.base import Encoder, Operation, Stripped, Wire, Written
 
 __all__ = ["Progress", "Said"]
 
@@ -97,6 +98,8 @@ class Progress:
 
     def _say(self, wire: Wire, model: str) -> Said:
         call = self.call
+        if call.door.operation is not Operation.CHAT:
+            return Said(wire, *say_side(call, wire, model))
         codec = CODECS[call.door.wire]
         if wire is call.door.wire:
             return Said(wire, codec.retarget(self._body, call.head, model), self._limited)
@@ -116,4 +119,6 @@ class Progress:
 
     def answer_body(self, wire: Wire, model: str, body: bytes, events: list[Event]) -> bytes:
         """A whole reply for the client: as it came on the same wire, said again on another."""
+        if self.call.door.operation is not Operation.CHAT:
+            return answer_side(self.call, wire, model, body)
         return body if wire is self.call.door.wire else self.encoder(wire, model).whole(events)
