@@ -1,4 +1,4 @@
-"""The vendors' own SDKs, unchanged, at all four doors, answered by targets on all four wires: 16 pairs, 12 translated."""
+"""The vendors' own SDKs, unchanged, at all four doors, with targets on all four wires: 16 pairs, 12 translated."""
 
 from __future__ import annotations
 
@@ -199,11 +199,12 @@ def test_anthropic_parallel_tools_round_trip(place: Place, model: str, is_stream
 
 @every_target
 async def test_anthropic_async_stream(place: Place, model: str) -> None:
-    async with anthropic.AsyncAnthropic(base_url=place.gateway, api_key="any", max_retries=0) as client:
-        async with client.messages.stream(
-            model=model, max_tokens=100, messages=[{"role": "user", "content": "hi"}]
-        ) as stream:
-            assert "".join([text async for text in stream.text_stream]) == HELLO
+    messages: Any = [{"role": "user", "content": "hi"}]
+    async with (
+        anthropic.AsyncAnthropic(base_url=place.gateway, api_key="any", max_retries=0) as client,
+        client.messages.stream(model=model, max_tokens=100, messages=messages) as stream,
+    ):
+        assert "".join([text async for text in stream.text_stream]) == HELLO
 
 
 @every_target
@@ -303,10 +304,12 @@ def test_a_stream_that_breaks_is_an_error_with_the_text_so_far(place: Place, mod
             text += chunk.choices[0].delta.content or ""
     assert text
     text = ""
-    with pytest.raises(anthropic.APIError, match="INCOMPLETE"):
-        with anthropic_client(place).messages.stream(model=model, max_tokens=99, messages=messages) as stream:
-            for piece in stream.text_stream:
-                text += piece
+    with (
+        pytest.raises(anthropic.APIError, match="INCOMPLETE"),
+        anthropic_client(place).messages.stream(model=model, max_tokens=99, messages=messages) as stream,
+    ):
+        for piece in stream.text_stream:
+            text += piece
     assert text
     with google_client(place) as client, pytest.raises(google_errors.APIError, match="INCOMPLETE"):
         list(client.models.generate_content_stream(model=model, contents="break off"))
