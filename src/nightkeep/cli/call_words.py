@@ -114,7 +114,7 @@ def call_page(call: CallView, attempts: Sequence[AttemptView]) -> Iterator[str]:
     """Everything about one call, line by line: what was asked, what served, and how each attempt ended."""
     yield styled(call.id, bold=True) + "  " + _headline(call)
     for name, text in _facts(call):
-        yield f"{styled(f'{name:<10}', 'bright_black')}{text}"
+        yield f"{styled(f'{name:<11}', 'bright_black')}{text}"
     yield ""
     yield from _timeline(call, attempts)
 
@@ -140,7 +140,8 @@ def _facts(call: CallView) -> Iterator[tuple[str, str]]:
     if call.rule or call.alias:
         yield "route", ", ".join(part for part in (call.alias and f"alias {call.alias}", call.rule) if part)
     if call.provider:
-        yield "served by" if call.outcome == "success" else "last tried", f"{call.provider}/{call.served} on account {call.account}"
+        did = "served by" if call.outcome == "success" else "last tried"
+        yield did, f"{call.provider}/{call.served} on account {call.account}"
     yield from _remarks(call)
     if call.usage is not None:
         yield "tokens", _tokens(call.usage)

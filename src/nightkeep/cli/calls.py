@@ -1,34 +1,51 @@
-"""``nightkeep calls``: what the agents asked, who served it, and why each attempt ended as it did.
-
-Reads the database of the data directory beside its owner: it works while the gateway runs and when it does not.
-"""
+"""``nightkeep calls``: the record of calls, read from the data directory, whether the gateway runs or not."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
 
+from nightkeep.cli.call_words import HEADINGS, call_page, call_row, total_line
 from nightkeep.cli.tables import print_table, styled
 from nightkeep.config import data_dir
-from nightkeep.models.call_queries import CallFilter, CallRow, CallStory, find_calls, load_body, tell_call
-from nightkeep.store.sqlite import DATABASE_NAME, Snapshot, open_snapshot
+from nightkeep.models.call_queries import (
+    CallFilter,
+    CallView,
+    read_attempt,
+    read_call,
+    select_attempts,
+    select_by_ids,
+    select_call,
+    select_calls,
+    select_totals,
+)
+from nightkeep.store.blobs import LOAD_BLOB, load_blob
+from nightkeep.store.sqlite import Snapshot, open_snapshot
 
 __all__ = ["command"]
 
-_EXIT_NOTHING = 4
-_FOLLOW_S = 0.5
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_COLOURS = {"success": "green", "running": "cyan", "cancelled": "yellow"}
-_DATA = click.option("--data", "data_option", metavar="DIR", help="The data directory of the gateway.")
+_EXIT_NOTHING: Final = 4
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_POLL_S: Final = 0.25
+_OVERLAP: Final = timedelta(seconds=2)  # a call that began before another may be written down after it
+_MOST_RUNNING: Final = 500  # looked up at a time
+_WIDTHS: Final = (15, 10, 20, 28, 12, 14, 8, 14, 9)
+_EMPTY: Final = """no calls yet; send one:
+
+  curl http://127.0.0.1:7777/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{"model": "gpt-4.1", "messages": [{"role": "user", "content": "hello"}]}'
+"""
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_DATA = click.option("--data", "data_option", metavar="DIR", help="Where records are kept.")
 
 
 @click.group("calls")
@@ -36,201 +53,194 @@ def command() -> None:
     """List, show and follow the calls that were made."""
 
 
-def _since(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
+def _filters(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which calls."""
+    options = (
+        click.option("--scope", help="Calls of this scope and all below it."),
+        click.option("--model", help="Calls that asked for, or were served by, a model of this name or part of it."),
+        click.option("--account", help="Calls that this account served last."),
+        click.option("--outcome", help="Calls that ended so (success, rate_limited, interrupted …), or 'failed'."),
+        click.option("--tag", help="Calls with this tag."),
+        click.option("--run", help="Calls of this run."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _moment(text: str | None) -> datetime | None:
+    """What ``--since`` names: ``30m``, ``1h``, ``2d``, or a date and time."""
+    if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,6})([smhd])", value)
-    if match is None:
-        raise click.BadParameter("write a number and s, m, h or d, for example 90m")
-    return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    match = re.fullmatch(r"(\d{1,6})\s*([smhdw])", text)
+    try:
+        if match:
+            return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"--since {text!r} is neither a span such as 30m, 1h or 2d nor a date") from None
 
 
 @command.command("list")
-@click.option("--since", callback=_since, help="Not older than this: 90s, 15m, 1h, 7d.")
-@click.option("--scope", help="This scope and everything below it.")
-@click.option("--model", help="Asked or served; the beginning of a name is enough.")
-@click.option("--account", help="The account that served last.")
-@click.option("--outcome", help="success, rate_limited, pool_exhausted, cancelled …")
-@click.option("--tag", help="The kind of work.")
-@click.option("--run", help="The run that the calls belong to.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
+@click.option("--since", help="How far back: 30m, 1h, 2d, or a date and time.")
+@_filters
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
 @_DATA
 @_JSON
-def list_calls(data_option: str | None, as_json: bool, **wanted: Any) -> None:
-    """List calls, the newest first."""
-    with _open(data_option) as snapshot:
-        rows = find_calls(snapshot, CallFilter(**wanted))
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=1))
-        return
-    if not rows:
-        is_filtered = any(value is not None for name, value in wanted.items() if name != "limit")
-        click.echo("No call matches." if is_filtered else "No calls yet: point a client at the gateway and send one.")
-        return
-    print_table(_HEADINGS, [_line(row) for row in rows])
-    click.echo(styled(_summary(rows), "bright_black"))
+def list_calls(since: str | None, data_option: str | None, as_json: bool, **wanted: Any) -> None:
+    """List the newest calls, newest first. Exit code 4: there are none."""
+    filters = CallFilter(since=_moment(since), **wanted)
+    with _Record(data_option) as record:
+        views = record.calls(filters)
+        if as_json:
+            _print_json(views)
+        elif not views:
+            hint = "no call matches; 'nightkeep calls list' without options shows all"
+            click.echo(hint if record.has_any() else _EMPTY, err=True)
+        else:
+            now = datetime.now(UTC)
+            print_table(HEADINGS, [call_row(view, now) for view in views])
+            about = f" since {since}" if since else ""
+            click.echo("\n" + total_line(len(views), record.totals(filters), about))
+    if not views:
+        raise SystemExit(_EXIT_NOTHING)
 
 
 @command.command("show")
-@click.argument("call")
+@click.argument("name", metavar="CALL")
 @click.option("--bodies", is_flag=True, help="Print the request and the answer, where they were kept.")
 @_DATA
 @_JSON
-def show(call: str, bodies: bool, data_option: str | None, as_json: bool) -> None:
-    """Tell the story of one CALL: by its id, or the beginning of it."""
-    with _open(data_option) as snapshot:
-        story = tell_call(snapshot, call)
-        if isinstance(story, list):
-            hint = f" It could be: {', '.join(story)}." if story else " 'nightkeep calls list' shows what there is."
-            click.echo(
-                f"There is no call {call!r}.{hint}" if not story else f"{call!r} is not one call.{hint}", err=True
-            )
-            sys.exit(_EXIT_NOTHING)
-        kept = [load_body(snapshot, blob) for blob in (story.request_blob, story.response_blob)] if bodies else []
+def show_call(name: str, bodies: bool, data_option: str | None, as_json: bool) -> None:
+    """Show one call with all its attempts. CALL is its id, or the beginning or end of it.
+
+    Exit code 4: there is no such call.
+    """
+    with _Record(data_option) as record:
+        view = record.one(name)
+        attempts = [read_attempt(row) for row in record.read(*select_attempts(view.id))]
+        blobs = (("request", view.request_blob), ("answer", view.response_blob)) if bodies else ()
+        texts = {part: record.body(blob) for part, blob in blobs}
     if as_json:
-        found = msgspec.to_builtins(story)
-        if bodies:
-            found["request"], found["response"] = [None if b is None else b.decode("utf-8", "replace") for b in kept]
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1))
+        kept = {f"{part}_body": None if data is None else data.decode(errors="replace") for part, data in texts.items()}
+        _print_json({**msgspec.to_builtins(view), "attempts": attempts, **kept})
         return
-    _tell(story)
-    for title, body in zip(("request", "answer"), kept, strict=False):
-        text = "not kept (record.bodies decides)" if body is None else body.decode("utf-8", "replace")
-        click.echo(f"\n{styled(title, bold=True)}\n{text}")
+    for line in call_page(view, attempts):
+        click.echo(line)
+    for part, data in texts.items():
+        click.echo("\n" + styled(part, bold=True))
+        click.echo(_readable(data) if data is not None else "not kept (the setting record.bodies says which are)")
 
 
 @command.command("tail")
+@_filters
 @_DATA
 @_JSON
-def tail(data_option: str | None, as_json: bool) -> None:
-    """Follow the calls as they end, until interrupted."""
-    with _open(data_option) as snapshot:
-        newest = find_calls(snapshot, CallFilter(limit=1))
-        last = newest[0].id if newest else "call_"
-        if not as_json:
-            click.echo(styled("following; Ctrl-C ends it", "bright_black"), err=True)
-        while True:
-            rows = [
-                row for row in find_calls(snapshot, CallFilter(after_id=last, limit=1000)) if row.outcome != "running"
-            ]
-            for row in rows:
-                last = row.id
-                click.echo(msgspec.json.encode(row).decode() if as_json else "  ".join(_line(row)))
-            sys.stdout.flush()
-            time.sleep(_FOLLOW_S)
+def tail_calls(data_option: str | None, as_json: bool, **wanted: Any) -> None:
+    """Print calls as they end, until interrupted. With --json one object a line."""
+    filters = CallFilter(limit=10_000, **wanted)
+    if not as_json:
+        click.echo(styled("waiting for calls; Ctrl-C ends this", "bright_black"), err=True)
+    try:
+        with _Record(data_option, is_awaited=True) as record:
+            for view in _ended(record, filters):
+                click.echo(json.dumps(msgspec.to_builtins(view), ensure_ascii=False) if as_json else _line(view))
+                sys.stdout.flush()
+    except (KeyboardInterrupt, BrokenPipeError):
+        return
 
 
-class _Opened:
-    """A snapshot that is closed in the end."""
+def _line(view: CallView) -> str:
+    """One line of ``tail``: columns of fixed width, since what comes is not known."""
+    cells = call_row(view, datetime.now(UTC))
+    padded = [
+        cell + " " * max(0, width - len(click.unstyle(cell))) for cell, width in zip(cells, _WIDTHS, strict=False)
+    ]
+    return "  ".join([*padded, *cells[len(_WIDTHS) :]]).rstrip()
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
 
-    def __enter__(self) -> Snapshot:
-        return self.snapshot
+def _ended(record: _Record, filters: CallFilter) -> Iterator[CallView]:
+    """Calls as they end: new ones, and those that were seen running."""
+    started = newest = datetime.now(UTC)
+    seen: dict[str, datetime] = {}
+    running = {view.id for view in record.calls(msgspec.structs.replace(filters, outcome="running"))}
+    while True:
+        found = record.calls(msgspec.structs.replace(filters, since=newest - _OVERLAP))
+        if running:
+            found += [read_call(row) for row in record.read(*select_by_ids(sorted(running)[-_MOST_RUNNING:]))]
+        for view in sorted(found, key=lambda each: each.id):
+            if view.outcome == "running":
+                running.add(view.id)
+            elif view.id not in seen and (view.id in running or _end(view) >= started):
+                running.discard(view.id)
+                seen[view.id] = view.started_at
+                newest = max(newest, view.started_at)
+                yield view
+        seen = {name: at for name, at in seen.items() if at >= newest - 2 * _OVERLAP}
+        time.sleep(_POLL_S)
+
+
+def _end(view: CallView) -> datetime:
+    return view.started_at + timedelta(milliseconds=view.duration_ms or 0)
+
+
+class _Record:
+    """The stored record, while a command reads it."""
+
+    def __init__(self, data_option: str | None, *, is_awaited: bool = False) -> None:
+        self._directory = data_dir(os.environ, data_option)
+        self._snapshot: Snapshot | None = open_snapshot(self._directory)
+        while is_awaited and self._snapshot is None:
+            time.sleep(_POLL_S)
+            self._snapshot = open_snapshot(self._directory)
+
+    def __enter__(self) -> _Record:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.snapshot.close()
+        if self._snapshot is not None:
+            self._snapshot.close()
+
+    def read(self, sql: str, parameters: list[Any]) -> list[Any]:
+        """Rows; none where nothing was ever recorded."""
+        return self._snapshot.read(sql, parameters) if self._snapshot is not None else []
+
+    def calls(self, filters: CallFilter) -> list[CallView]:
+        """The newest calls of a filter, newest first."""
+        return [read_call(row) for row in self.read(*select_calls(filters))]
+
+    def totals(self, filters: CallFilter) -> tuple[int, ...]:
+        """What they come to."""
+        rows = self.read(*select_totals(filters))
+        return tuple(int(value) for value in rows[0]) if rows else (0, 0, 0, 0, 0)
+
+    def has_any(self) -> bool:
+        """Whether there is any call at all."""
+        return bool(self.calls(CallFilter(limit=1)))
+
+    def one(self, name: str) -> CallView:
+        """The call that is meant; the command ends where there is none, or more than one."""
+        found = [read_call(row) for row in self.read(*select_call(name))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            click.echo(f"{name!r} fits more than one call: {', '.join(view.id for view in found)} …", err=True)
+        else:
+            click.echo(f"there is no call {name!r} in {self._directory}; 'nightkeep calls list' shows them", err=True)
+        raise SystemExit(_EXIT_NOTHING)
+
+    def body(self, blob: str | None) -> bytes | None:
+        """A kept body."""
+        rows = self.read(LOAD_BLOB, [blob]) if blob else []
+        return load_blob(rows[0]) if rows else None
 
 
-def _open(data_option: str | None) -> _Opened:
-    directory = data_dir(os.environ, data_option)
-    if not (directory / DATABASE_NAME).exists():
-        click.echo(
-            f"There is no record in {directory}: start 'nightkeep up' first, or name its directory with --data.",
-            err=True,
-        )
-        sys.exit(_EXIT_NOTHING)
-    return _Opened(open_snapshot(Path(directory)))
+def _readable(data: bytes) -> str:
+    try:
+        return json.dumps(json.loads(data), ensure_ascii=False, indent=2)
+    except ValueError:
+        return data.decode(errors="replace")
 
 
-_HEADINGS = ("time", "call", "outcome", "asked", "served by", "tries", "took", "tokens", "cost")
-
-
-def _line(row: CallRow) -> list[str]:
-    tokens = "" if row.input_tokens is None else f"{row.input_tokens} → {row.output_tokens}"
-    served = f"{row.account}" if row.served in ("", row.asked) else f"{row.account} {row.served}"
-    return [
-        _time(row.started_at),
-        row.id,
-        styled(row.outcome or "?", _COLOURS.get(row.outcome, "red")),
-        row.asked + (" (stream)" if row.is_stream else ""),
-        served or "-",
-        str(row.attempts),
-        _took(row.duration_ms),
-        tokens,
-        _cost(row.cost_micro_usd),
-    ]
-
-
-def _tell(story: CallStory) -> None:
-    call = story.call
-    click.echo(f"{styled(call.id, bold=True)}  {styled(call.outcome, _COLOURS.get(call.outcome, 'red'))}")
-    click.echo(f"  {_sentence(story)}")
-    facts = {
-        "asked": f"{call.asked} on {call.wire} ({story.door}{', streamed' if call.is_stream else ''})",
-        "by": " ".join(filter(None, [f"scope {call.scope}", call.tag and f"tag {call.tag}", call.agent])),
-        "run": call.run_id,
-        "route": story.rule,
-        "served": f"{call.served} at {call.provider}, account {call.account}" if call.account else None,
-        "stripped": story.stripped,
-        "degraded": story.degraded,
-        "cache": story.cache,
-        "idempotency": story.idempotency,
-        "tokens": ", ".join(f"{value} {name}" for name, value in story.usage.items() if value) or None,
-        "cost": _cost(call.cost_micro_usd) or "not known",
-        "error": story.error_message,
-    }
-    for name, value in facts.items():
-        if value:
-            click.echo(f"  {styled(name.ljust(12), 'bright_black')}{value}")
-    if story.attempts:
-        click.echo(f"\n  {styled('attempts', bold=True)}")
-    for attempt in story.attempts:
-        after = (attempt.started_at - call.started_at).total_seconds()
-        ended = styled(attempt.outcome, _COLOURS.get(attempt.outcome, "red"))
-        why = f": {attempt.message}" if attempt.message else ""
-        status = f" (HTTP {attempt.status})" if attempt.status else ""
-        where = f"{attempt.account} ({attempt.provider}/{attempt.model})"
-        click.echo(f"  {attempt.n}. after {after:.2f} s  {where}  {ended}{status} in {_took(attempt.duration_ms)}{why}")
-
-
-def _sentence(story: CallStory) -> str:
-    """The call in one sentence."""
-    call = story.call
-    tries = f"after {call.attempts} attempts" if call.attempts > 1 else "at the first attempt"
-    if call.outcome == "success":
-        if story.idempotency in ("replayed", "joined") or story.cache == "hit":
-            return f"Asked for {call.asked}, and was given an answer that another call had paid for."
-        return f"Asked for {call.asked}, answered by {call.served or call.asked} {tries} in {_took(call.duration_ms)}."
-    if call.outcome == "running":
-        return f"Asked for {call.asked}; the answer is still coming."
-    if call.outcome == "interrupted":
-        return f"Asked for {call.asked}; the gateway ended meanwhile, and how the provider's answer ended is not known."
-    if call.outcome == "cancelled":
-        return f"Asked for {call.asked}; the client hung up after {_took(call.duration_ms)}."
-    return f"Asked for {call.asked}, and was refused {tries}: {call.outcome}."
-
-
-def _summary(rows: list[CallRow]) -> str:
-    failed = sum(1 for row in rows if row.outcome not in ("success", "running", "cancelled"))
-    cost = sum(row.cost_micro_usd or 0 for row in rows)
-    unpriced = sum(1 for row in rows if row.cost_micro_usd is None)
-    note = f", {unpriced} without a known cost" if unpriced else ""
-    return f"{len(rows)} call{'s' if len(rows) != 1 else ''}, {failed} failed, {_cost(cost)} in all{note}"
-
-
-def _time(at: datetime) -> str:
-    local = at.astimezone()
-    is_today = local.date() == datetime.now(UTC).astimezone().date()
-    return local.strftime("%H:%M:%S" if is_today else "%m-%d %H:%M")
-
-
-def _took(milliseconds: float | None) -> str:
-    if milliseconds is None:
-        return "-"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
-
-
-def _cost(micro_usd: int | None) -> str:
-    return "" if micro_usd is None else f"${micro_usd / 1_000_000:.6f}".rstrip("0").rstrip(".") or "$0"
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2))

@@ -1,69 +1,58 @@
-"""Reading the record: lists of calls, and one call with its attempts and bodies. Values out, SQL in; no writing."""
+"""Reading the record: which calls, and everything about one. Values out, SQL in; no writing, no I/O of its own.
+
+The queries are for ``Store.read`` in the running gateway and for the command line's snapshot alike. The tables are
+``models.calls``'s; this file is its reading half.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from nightkeep.store.blobs import LOAD_BLOB, load_blob
+from nightkeep.core.clock import Randomness, new_id
+from nightkeep.core.messages import Usage
 from nightkeep.store.port import Row, Value
 
-__all__ = ["AttemptRow", "CallFilter", "CallRow", "CallStory", "Reader", "find_calls", "load_body", "tell_call"]
+__all__ = [
+    "FAILED",
+    "AttemptView",
+    "CallFilter",
+    "CallView",
+    "first_id",
+    "read_attempt",
+    "read_call",
+    "select_attempts",
+    "select_by_ids",
+    "select_call",
+    "select_calls",
+    "select_totals",
+]
+
+FAILED: Final = "failed"
+"""As an outcome to look for: every ending but success, a client that hung up, and a call that still runs."""
+
+_CALL: Final = (
+    "id, run_id, scope, tag, task, key_name, agent, peer, wire, operation, door, asked, alias, rule, provider, "
+    "account, served, is_stream, started_at, duration_ms, first_byte_ms, outcome, status, error_code, error_message, "
+    "bytes_out, bytes_in, cost_micro_usd, stripped, degraded, cache, idempotency, request_hash, request_blob, "
+    "response_blob, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, "
+    "reasoning_tokens"
+)
+_ATTEMPT: Final = (
+    "n, provider, account, model, wire, started_at, duration_ms, first_byte_ms, outcome, status, provider_code, "
+    "message, retry_after_s, bytes_out, cost_micro_usd, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
+    "cache_write_1h_tokens, output_tokens, reasoning_tokens"
+)
+_USAGE: Final = 6  # columns, the last of both
+_CLASSES: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+_NO_FAILURES: Final = "('success', 'cancelled', 'running')"
+_ID_LENGTH: Final = 31  # "call_" and a ULID
 
 
-class Reader(Protocol):
-    """Anything that can run a query: a snapshot of the database."""
-
-    def read(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
-        """Run a query. Raises StoreError."""
-        ...
-
-
-class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls. All that is given must hold."""
-
-    since: datetime | None = None
-    scope: str | None = None  # it and everything below it
-    model: str | None = None  # asked or served, or a beginning of it
-    account: str | None = None
-    outcome: str | None = None
-    tag: str | None = None
-    run: str | None = None
-    after_id: str | None = None  # newer than this one, oldest first (for following)
-    limit: int = 50
-
-
-class CallRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A call in a list."""
-
-    id: str
-    started_at: datetime
-    scope: str
-    tag: str | None
-    agent: str
-    run_id: str | None
-    wire: str
-    operation: str
-    asked: str
-    served: str
-    provider: str
-    account: str
-    is_stream: bool
-    outcome: str
-    status: int | None
-    duration_ms: float | None
-    first_byte_ms: float | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_micro_usd: int | None
-    attempts: int
-
-
-class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt of a call."""
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt, as it is stored. Durations in ms, money in micro-dollars (None: not known)."""
 
     n: int
     provider: str
@@ -73,137 +62,161 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     duration_ms: float | None
     first_byte_ms: float | None
-    outcome: str
+    outcome: str  # empty: it was under way when this was written
     status: int
     provider_code: str | None
     message: str | None
     retry_after_s: float | None
+    bytes_out: int
     cost_micro_usd: int | None
+    usage: Usage | None
 
 
-class CallStory(msgspec.Struct, frozen=True, kw_only=True):
-    """One call with everything that is kept of it but its bodies."""
+class CallView(msgspec.Struct, frozen=True, kw_only=True):
+    """One call, as it is stored. Durations in ms, money in micro-dollars (None: not known)."""
 
-    call: CallRow
+    id: str
+    run_id: str | None
+    scope: str
+    tag: str | None
+    task: str | None
+    key_name: str
+    agent: str
+    peer: str
+    wire: str
+    operation: str
+    door: str
+    asked: str
     alias: str | None
     rule: str | None
-    key_name: str
-    task: str | None
-    door: str
+    provider: str
+    account: str
+    served: str
+    is_stream: bool
+    started_at: datetime
+    duration_ms: float | None
+    first_byte_ms: float | None
+    outcome: str
+    status: int | None
     error_code: str | None
     error_message: str | None
+    bytes_out: int
+    bytes_in: int
+    cost_micro_usd: int | None
     stripped: str | None
     degraded: str | None
     cache: str | None
     idempotency: str | None
-    usage: dict[str, int | None]
-    bytes_out: int
-    bytes_in: int
+    request_hash: str | None
     request_blob: str | None
     response_blob: str | None
-    attempts: tuple[AttemptRow, ...]
+    usage: Usage | None
 
 
-_LIST = """
-    SELECT c.id, c.started_at, c.scope, c.tag, c.agent, c.run_id, c.wire, c.operation, c.asked, c.served, c.provider,
-        c.account, c.is_stream, c.outcome, c.status, c.duration_ms, c.first_byte_ms,
-        c.input_tokens + c.cache_read_tokens + c.cache_write_5m_tokens + c.cache_write_1h_tokens,
-        c.output_tokens + c.reasoning_tokens, c.cost_micro_usd,
-        (SELECT count(*) FROM attempts a WHERE a.call_id = c.id)
-    FROM calls c"""
-_MORE = """
-    SELECT alias, rule, key_name, task, door, error_code, error_message, stripped, degraded, cache, idempotency,
-        input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens,
-        bytes_out, bytes_in, request_blob, response_blob
-    FROM calls WHERE id = ?"""
-_ATTEMPTS = """
-    SELECT n, provider, account, model, wire, started_at, duration_ms, first_byte_ms, outcome, status, provider_code,
-        message, retry_after_s, cost_micro_usd
-    FROM attempts WHERE call_id = ? ORDER BY n"""
-_USAGE = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls: all that is given must hold."""
+
+    since: datetime | None = None
+    scope: str | None = None  # it and all below it
+    model: str | None = None  # asked or served; a part of the name is enough
+    account: str | None = None
+    outcome: str | None = None  # or FAILED
+    tag: str | None = None
+    run: str | None = None
+    limit: int = 50
+
+    def conditions(self) -> tuple[str, list[Value]]:
+        """The WHERE clause, and its parameters."""
+        parts: list[tuple[str, list[Value]]] = [("id > ?", [first_id("call", self.since) if self.since else "call_"])]
+        if self.scope not in (None, "", "/"):
+            parts.append(("(scope = ? OR scope LIKE ? ESCAPE '!')", [self.scope, _literal(f"{self.scope}/") + "%"]))
+        if self.model is not None:
+            like = f"%{_literal(self.model)}%"
+            parts.append(("(asked LIKE ? ESCAPE '!' OR served LIKE ? ESCAPE '!')", [like, like]))
+        if self.outcome == FAILED:
+            parts.append((f"outcome NOT IN {_NO_FAILURES}", []))
+        elif self.outcome is not None:
+            parts.append(("outcome = ?", [self.outcome]))
+        exact = (("account", self.account), ("tag", self.tag), ("run_id", self.run))
+        parts += [(f"{column} = ?", [value]) for column, value in exact if value is not None]
+        return " AND ".join(sql for sql, _ in parts), [value for _, values in parts for value in values]
 
 
-def find_calls(reader: Reader, wanted: CallFilter) -> list[CallRow]:
-    """The calls that a filter wants: the newest first, or those after an id in their order."""
-    where, values = _conditions(wanted)
-    order = "ASC" if wanted.after_id is not None else "DESC"
-    sql = f"{_LIST} WHERE {' AND '.join(where) or '1 = 1'} ORDER BY c.id {order} LIMIT ?"
-    return [_call(row) for row in reader.read(sql, [*values, wanted.limit])]
+class _Zero:
+    """No randomness: the lowest of all ids of a moment."""
+
+    def random(self) -> float:
+        return 0.0
+
+    def getrandbits(self, k: int, /) -> int:
+        return 0
 
 
-def _conditions(wanted: CallFilter) -> tuple[list[str], list[Value]]:
-    where: list[str] = []
-    values: list[Value] = []
-    for column, value in (
-        ("account", wanted.account),
-        ("outcome", wanted.outcome),
-        ("tag", wanted.tag),
-        ("run_id", wanted.run),
-    ):
-        if value is not None:
-            where.append(f"c.{column} = ?")
-            values.append(value)
-    if wanted.since is not None:
-        where.append("c.started_at >= ?")
-        values.append(int(wanted.since.timestamp() * 1000))
-    if wanted.scope not in (None, "/"):
-        where.append("(c.scope = ? OR substr(c.scope, 1, ?) = ?)")
-        values += [wanted.scope, len(wanted.scope or "") + 1, f"{wanted.scope}/"]
-    if wanted.model is not None:
-        where.append("(substr(c.asked, 1, ?) = ? OR substr(c.served, 1, ?) = ?)")
-        values += [len(wanted.model), wanted.model] * 2
-    if wanted.after_id is not None:
-        where.append("c.id > ?")
-        values.append(wanted.after_id)
-    return where, values
+_ZERO: Final[Randomness] = _Zero()
 
 
-def tell_call(reader: Reader, call_id: str) -> CallStory | list[str]:
-    """One call by its id or the beginning of it; where that is not exactly one, the ids that are near (at most ten)."""
-    rows = reader.read(f"{_LIST} WHERE c.id >= ? AND c.id < ? ORDER BY c.id LIMIT 11", (call_id, call_id + "~"))
-    exact = [row for row in rows if row[0] == call_id]
-    if not exact and len(rows) != 1:
-        return [str(row[0]) for row in rows[:10]]
-    call = _call((exact or rows)[0])
-    (more,) = reader.read(_MORE, (call.id,))
-    texts: list[Any] = list(more)
-    attempts = [dict(zip(AttemptRow.__struct_fields__, row, strict=True)) for row in reader.read(_ATTEMPTS, (call.id,))]
-    return CallStory(
-        call=call,
-        alias=texts[0],
-        rule=texts[1],
-        key_name=texts[2],
-        task=texts[3],
-        door=texts[4],
-        error_code=texts[5],
-        error_message=texts[6],
-        stripped=texts[7],
-        degraded=texts[8],
-        cache=texts[9],
-        idempotency=texts[10],
-        usage=dict(zip(_USAGE, texts[11:17], strict=True)),
-        bytes_out=texts[17],
-        bytes_in=texts[18],
-        request_blob=texts[19],
-        response_blob=texts[20],
-        attempts=tuple(
-            msgspec.convert({**one, "started_at": _moment(one["started_at"])}, AttemptRow) for one in attempts
-        ),
+def first_id(prefix: str, at: datetime) -> str:
+    """The lowest id that could have been given at a moment: ids sort by time."""
+    return new_id(prefix, at, _ZERO)
+
+
+def _literal(text: str) -> str:
+    """A text inside a LIKE pattern, meaning itself."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+def select_calls(wanted: CallFilter) -> tuple[str, list[Value]]:
+    """The newest calls of a filter, newest first."""
+    where, values = wanted.conditions()
+    return f"SELECT {_CALL} FROM calls WHERE {where} ORDER BY id DESC LIMIT ?", [*values, wanted.limit]
+
+
+def select_totals(wanted: CallFilter) -> tuple[str, list[Value]]:
+    """Over all calls of a filter, whatever its limit: how many, how many failed, tokens, cost, how many unpriced."""
+    where, values = wanted.conditions()
+    tokens = " + ".join(f"coalesce({name}_tokens, 0)" for name in _CLASSES)
+    sql = (
+        f"SELECT count(*), coalesce(sum(CASE WHEN outcome NOT IN {_NO_FAILURES} THEN 1 ELSE 0 END), 0), "
+        f"coalesce(sum({tokens}), 0), coalesce(sum(cost_micro_usd), 0), "
+        "coalesce(sum(CASE WHEN cost_micro_usd IS NULL AND outcome = 'success' THEN 1 ELSE 0 END), 0) "
+        f"FROM calls WHERE {where}"
     )
+    return sql, values
 
 
-def load_body(reader: Reader, blob: str | None) -> bytes | None:
-    """A stored body; None where none was kept. Raises StoreError where it is damaged."""
-    rows = reader.read(LOAD_BLOB, (blob,)) if blob is not None else []
-    return load_blob(rows[0]) if rows else None
+def select_call(name: str) -> tuple[str, list[Value]]:
+    """The call with an id, or whose id begins or ends so; at most three, to tell that a part is not enough."""
+    if name.startswith("call_") and len(name) == _ID_LENGTH:
+        return f"SELECT {_CALL} FROM calls WHERE id = ?", [name]
+    part = _literal(name)
+    where = "id LIKE ? ESCAPE '!' OR id LIKE ? ESCAPE '!' OR id LIKE ? ESCAPE '!'"
+    values: list[Value] = [f"{part}%", f"call!_{part}%", f"%{part}"]
+    return f"SELECT {_CALL} FROM calls WHERE {where} ORDER BY id DESC LIMIT 3", values
 
 
-def _call(row: Row) -> CallRow:
-    fields: dict[str, Any] = dict(zip(CallRow.__struct_fields__, row, strict=True))
-    return msgspec.convert(
-        {**fields, "started_at": _moment(fields["started_at"]), "is_stream": bool(fields["is_stream"])}, CallRow
-    )
+def select_by_ids(ids: list[str]) -> tuple[str, list[Value]]:
+    """Certain calls, oldest first."""
+    return f"SELECT {_CALL} FROM calls WHERE id IN ({', '.join('?' * len(ids))}) ORDER BY id", [*ids]
 
 
-def _moment(value: Any) -> datetime:
-    return datetime.fromtimestamp(int(value) / 1000, UTC)
+def select_attempts(call_id: str) -> tuple[str, list[Value]]:
+    """The attempts of a call, in order."""
+    return f"SELECT {_ATTEMPT} FROM attempts WHERE call_id = ? ORDER BY n", [call_id]
+
+
+def read_call(row: Row) -> CallView:
+    """A row of the queries for calls."""
+    return msgspec.convert(_named(_CALL, row), CallView, strict=False)
+
+
+def read_attempt(row: Row) -> AttemptView:
+    """A row of ``select_attempts``."""
+    return msgspec.convert(_named(_ATTEMPT, row), AttemptView, strict=False)
+
+
+def _named(columns: str, row: Row) -> dict[str, Any]:
+    values: dict[str, Any] = dict(zip(columns.split(", ")[:-_USAGE], row[:-_USAGE], strict=True))
+    counts = row[-_USAGE:]
+    values["usage"] = None if counts[0] is None else dict(zip(_CLASSES, counts, strict=True))
+    values["started_at"] = datetime.fromtimestamp(int(values["started_at"]) / 1000, UTC)
+    return values
