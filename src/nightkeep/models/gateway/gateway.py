@@ -330,7 +330,8 @@ class Gateway:
             progress.history,
             verdict,
             options,
-            remaining_s=progress.call.deadline - now,
+            # A provider's "come back in ten minutes" is the client's to wait for, not a connection's.
+            remaining_s=min(progress.call.deadline - now, parts.settings.max_wait_s),
             jitter=parts.randomness.random(),
             failover=progress.route.failover,
             rules=parts.settings.retry_rules,
