@@ -150,7 +150,7 @@ def _facts(call: CallView) -> Iterator[tuple[str, str]]:
 def _remarks(call: CallView) -> Iterator[tuple[str, str]]:
     if call.degraded:
         yield "degraded", styled(call.degraded, "yellow")
-    for item in (call.stripped or "").split("; "):
+    for item in (call.stripped or "").splitlines():
         if item:
             yield "stripped", item
     if call.cache:

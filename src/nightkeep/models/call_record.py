@@ -77,6 +77,7 @@ class CallRecord(msgspec.Struct, kw_only=True):
     request_body: bytes | None = None
     response_body: bytes | None = None
     partial_text: str | None = None
+    keeps_bodies: bool = False  # said by who writes it down, when it is over
     attempts: list[AttemptRecord] = []
 
 

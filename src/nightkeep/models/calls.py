@@ -1,27 +1,29 @@
 """The record on disk: calls and attempts, written in groups beside the work, never in front of it.
 
 A finished call costs the event loop an append; every 25 ms (or 256 calls) a group goes to the store's
-writer. A call that is still running after 100 ms is written down as ``running`` once, so that after a
-``kill -9`` it is found as ``interrupted`` and not as nothing. Recording that fails is counted and said
-aloud, and stops no request (law 7). Reading is ``models.call_queries``'s.
+writer, whose thread makes rows of it. A call that is still running after 100 ms is written down as ``running``
+once, so that after a ``kill -9`` it is found as ``interrupted`` and not as nothing. While the store takes no
+records they wait in bounded memory, without their bodies; what does not fit is counted and said aloud. Nothing
+of this stops a request (law 7). Rows are ``models.call_rows``'s, reading is ``models.call_queries``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from datetime import datetime, timedelta
+from collections import deque
+from datetime import timedelta
 from typing import Final, Literal
 
 import msgspec
 
 from nightkeep.core.clock import Clock, Randomness
-from nightkeep.core.messages import Usage
+from nightkeep.core.errors import StoreError
 from nightkeep.core.outcome import Outcome
-from nightkeep.models.call_record import AttemptRecord, CallRecord
+from nightkeep.models.call_record import CallRecord
+from nightkeep.models.call_retention import purge
+from nightkeep.models.call_rows import INTERRUPTED, RUNNING, attempt_rows, call_row, save_bodies, write_rows
 from nightkeep.models.sessions import Sessions
-from nightkeep.store.blobs import Blob, save_blobs
 from nightkeep.store.port import Store, Transaction, Value
 
 __all__ = ["Bodies", "CallLog", "RecordPolicy"]
@@ -33,30 +35,13 @@ Bodies = Literal["none", "failures", "sampled", "all"]
 _FLUSH_S: Final = 0.025
 _FLUSH_CALLS: Final = 256
 _RUNNING_AFTER_S: Final = 0.1
+_MOST_IN_A_GROUP: Final = 1_024
+_RETRY_S: Final = 1.0
+_MOST_IN_FLIGHT: Final = 2  # groups at the writer: one that it writes, one that is ready
+_MOST_WAITING: Final = 20_000  # calls; about 40 MB without their bodies
+_MOST_WAITING_BYTES: Final = 64 << 20  # of bodies
 _PURGE_S: Final = 3_600.0
-_PURGE_ROWS: Final = 2_000
 _NO_FAILURES: Final = frozenset({str(Outcome.SUCCESS), str(Outcome.CANCELLED)})
-
-_COLUMNS: Final = (
-    "id, run_id, scope, tag, task, key_name, agent, peer, wire, operation, door, asked, alias, rule, provider, "
-    "account, served, is_stream, started_at, duration_ms, first_byte_ms, outcome, status, error_code, error_message, "
-    "bytes_out, bytes_in, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, "
-    "output_tokens, reasoning_tokens, cost_micro_usd, stripped, degraded, cache, idempotency, request_hash, "
-    "request_blob, response_blob"
-)
-_UPDATES: Final = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
-_INTO: Final = f"INTO calls ({_COLUMNS})"
-_AFTER: Final = f"ON CONFLICT (id) DO UPDATE SET {_UPDATES}"
-_ATTEMPTS: Final = (
-    "INTO attempts (call_id, n, provider, account, model, wire, started_at, duration_ms, first_byte_ms, outcome, "
-    "status, provider_code, message, retry_after_s, bytes_out, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
-    "cache_write_1h_tokens, output_tokens, reasoning_tokens, cost_micro_usd)"
-)
-_INTERRUPTED: Final = (
-    "UPDATE calls SET outcome = 'interrupted', error_code = 'interrupted', error_message = "
-    "'the gateway ended while this call was running: whether the provider answered, and billed, is not known' "
-    "WHERE outcome = 'running'"
-)
 
 
 class RecordPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,93 +53,158 @@ class RecordPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallLog:
-    """Writes calls down. A ``CallSink``."""
+    """Writes calls down. A ``CallSink``, for one event loop."""
 
     def __init__(
         self, store: Store, policy: RecordPolicy, sessions: Sessions, clock: Clock, randomness: Randomness
     ) -> None:
         self.policy = policy
+        self.lost = 0  # calls that are not in the record
+        self.bodies_lost = 0  # calls that are, without the bodies that the policy keeps
         self._store = store
         self._sessions = sessions
         self._clock = clock
         self._randomness = randomness
-        self._running: dict[str, tuple[CallRecord, float]] = {}
-        self._noted: set[str] = set()  # running calls that are written down as such
+        self._running: set[str] = set()
+        self._young: deque[tuple[CallRecord, float]] = deque()  # begun, and not yet written as running
         self._finished: list[CallRecord] = []
+        self._finished_bytes = 0
+        self._in_flight = 0
+        self._is_failing = False
+        self._is_closed = False
+        self._retry_at = 0.0  # monotonic seconds; not before, while the store fails
         self._timer: asyncio.TimerHandle | None = None
         self._purging: asyncio.Task[None] | None = None
-        self.lost = 0  # calls whose record the store did not take
+
+    @property
+    def waiting(self) -> int:
+        """Finished calls that are not handed to the store yet."""
+        return len(self._finished)
 
     async def open(self) -> int:
         """Mark what the last process left running as interrupted; returns how many. Raises StoreError."""
-
-        def work(transaction: Transaction) -> int:
-            rows = transaction.execute("SELECT count(*) FROM calls WHERE outcome = 'running'")
-            transaction.execute(_INTERRUPTED)
-            return int(rows[0][0] or 0)
-
-        interrupted = await self._store.write(work)
+        interrupted = len(await self._store.write(lambda transaction: transaction.execute(INTERRUPTED)))
         if interrupted:
             log.warning("%d calls were running when the last process ended; they are marked interrupted", interrupted)
         self._purging = asyncio.ensure_future(self._purge_on())
         return interrupted
 
+    # -- calls
+
     def begin(self, record: CallRecord) -> None:
         """A call has begun."""
-        self._running[record.id] = (record, self._clock.monotonic())
+        self._running.add(record.id)
+        self._young.append((record, self._clock.monotonic()))
         if self._timer is None:
-            self._flush_in(_RUNNING_AFTER_S)
+            self._flush_in(_FLUSH_S)
 
     def finish(self, record: CallRecord) -> None:
         """A call is over."""
-        self._running.pop(record.id, None)
+        self._running.discard(record.id)
         is_failure = record.outcome not in _NO_FAILURES
         self._sessions.note(record.run, is_failure=is_failure, usage=record.usage, cost=record.cost)
+        if len(self._finished) >= _MOST_WAITING:
+            self._lose(1, "the store is slower than the calls come")
+            return
+        record.keeps_bodies = self._keeps(is_failure)
+        if not record.keeps_bodies:
+            record.response_body = record.partial_text = None
+        size = _body_bytes(record)
+        if self._finished_bytes + size > _MOST_WAITING_BYTES:
+            self._strip(record)
+            size = 0
+        self._finished_bytes += size
         self._finished.append(record)
-        if len(self._finished) >= _FLUSH_CALLS:
+        if len(self._finished) == _FLUSH_CALLS:
             self._flush()
-        elif len(self._finished) == 1:
+        elif self._timer is None:
             self._flush_in(_FLUSH_S)
 
+    def _keeps(self, is_failure: bool) -> bool:
+        """Whether the policy keeps a call's bodies."""
+        bodies = self.policy.bodies
+        if bodies == "none":
+            return False
+        if bodies == "all" or is_failure:
+            return True
+        return bodies == "sampled" and self._randomness.random() < self.policy.sample_rate
+
+    def _strip(self, record: CallRecord) -> None:
+        self.bodies_lost += record.keeps_bodies
+        record.request_body = record.response_body = record.partial_text = None
+        record.keeps_bodies = False
+
+    def _lose(self, calls: int, why: str) -> None:
+        if not self.lost:
+            log.error("calls are served and not recorded: %s", why)
+        self.lost += calls
+
+    # -- groups
+
     def _flush_in(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._flush)
 
     def _flush(self) -> None:
-        """Hand what is finished, and what lasts, to the writer."""
+        """Hand what is finished, and what lasts, to the writer; when it has enough to do, it calls back."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        finished, self._finished = self._finished, []
+        if self._in_flight < _MOST_IN_FLIGHT and self._clock.monotonic() >= self._retry_at:
+            lasting = self._take_lasting()
+            finished, self._finished = self._finished[:_MOST_IN_A_GROUP], self._finished[_MOST_IN_A_GROUP:]
+            if finished or lasting:
+                self._finished_bytes -= sum(map(_body_bytes, finished))
+                self._hand_over(_Group(finished, lasting, self._sessions.take_changed()))
+        if self._young:
+            self._flush_in(_FLUSH_S)
+
+    def _take_lasting(self) -> list[CallRecord]:
+        """Calls that have been running for a while and are not written down yet."""
         before = self._clock.monotonic() - _RUNNING_AFTER_S
-        lasting = [
-            record for record, began in self._running.values() if began <= before and record.id not in self._noted
-        ]
-        self._noted.update(record.id for record in lasting)
-        self._noted.difference_update(record.id for record in finished)
-        if finished or lasting:
-            kept = {record.id for record in finished if self._keeps(record)}
-            group = _Group(finished, lasting, self._sessions.take_changed(), kept)
-            if not self._store.post(group.write):
-                self._lose(len(finished))
-        if len(self._noted) < len(self._running):
-            self._flush_in(_RUNNING_AFTER_S)
+        young, lasting = self._young, []
+        while young and (young[0][1] <= before or young[0][0].id not in self._running):
+            record, _ = young.popleft()
+            if record.id in self._running:
+                lasting.append(record)
+        return lasting
 
-    def _lose(self, calls: int) -> None:
-        if not self.lost:
-            log.error("the store does not take records now; calls are served and not recorded")
-        self.lost += calls
+    def _hand_over(self, group: _Group) -> None:
+        self._in_flight += 1
+        self._store.write(group.write).add_done_callback(lambda future: self._written(group, future))
 
-    def _keeps(self, record: CallRecord) -> bool:
-        """Whether the bodies of a call are kept."""
-        bodies = self.policy.bodies
-        if bodies == "all":
-            return True
-        if bodies == "none":
-            return False
-        is_failure = record.outcome not in _NO_FAILURES
-        return is_failure or (bodies == "sampled" and self._randomness.random() < self.policy.sample_rate)
+    def _written(self, group: _Group, future: asyncio.Future[None]) -> None:
+        self._in_flight -= 1
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is not None:
+            self._take_back(group, error)
+        elif self._is_failing:
+            self._is_failing = False
+            log.warning("calls are recorded again; %d were lost since the start", self.lost)
+        if self._finished and self._timer is None and not self._is_closed:
+            self._flush_in(_RETRY_S if self._is_failing else _FLUSH_S)
+
+    def _take_back(self, group: _Group, error: BaseException) -> None:
+        """What was not written waits for better times; a row that can never be written takes only itself along."""
+        self._sessions.give_back(group.runs)
+        finished = group.finished
+        if isinstance(error, StoreError) and error.data.get("is_outage"):
+            self._retry_at = self._clock.monotonic() + _RETRY_S
+            if not self._is_failing:
+                self._is_failing = True
+                log.error("calls are not recorded now and wait in memory: %s", error.message)
+            for record in finished:
+                self._strip(record)
+            room = 0 if self._is_closed else max(0, _MOST_WAITING - len(self._finished))
+            if len(finished) > room:
+                self._lose(len(finished) - room, error.message)
+            self._finished[:0] = finished[:room]
+        elif len(finished) > 1:
+            for record in finished:
+                self._hand_over(_Group([record], [], []))
+        else:
+            self._lose(len(finished), str(error))
+
+    # -- the end of things
 
     async def _purge_on(self) -> None:
         while True:
@@ -165,154 +215,47 @@ class CallLog:
             await asyncio.sleep(_PURGE_S)
 
     async def purge(self) -> int:
-        """Remove what is older than the policy keeps, in small steps; returns how many calls."""
-        limit = _ms(self._clock.now() - timedelta(days=self.policy.keep_days))
-        total = 0
-        while True:
-            removed = await self._store.write(lambda transaction: _purge_step(transaction, limit))
-            total += removed
-            if removed < _PURGE_ROWS:
-                return total
+        """Remove what is older than the policy keeps; returns how many calls. Raises StoreError."""
+        now = self._clock.now()
+        return await purge(self._store, now - timedelta(days=self.policy.keep_days), now)
 
     def close(self) -> None:
         """Hand over what is left; the store writes it before it closes."""
+        self._is_closed = True
         if self._purging is not None:
             self._purging.cancel()
-        self._flush()
         if self._timer is not None:
             self._timer.cancel()
-
-
-def _purge_step(transaction: Transaction, limit: int) -> int:
-    rows = transaction.execute("SELECT id FROM calls WHERE started_at < ? ORDER BY id LIMIT ?", (limit, _PURGE_ROWS))
-    for (call_id,) in rows:
-        transaction.execute("DELETE FROM calls WHERE id = ?", (call_id,))
-    if not rows:
-        transaction.execute("DELETE FROM blobs WHERE last_at < ?", (limit,))
-        transaction.execute("DELETE FROM runs WHERE last_at < ?", (limit,))
-        transaction.execute("DELETE FROM idempotency WHERE expires_at < ?", (limit,))
-    return len(rows)
+            self._timer = None
+        running = [record for record, _ in self._young if record.id in self._running]
+        self._young.clear()
+        finished, self._finished = self._finished, []
+        if finished or running:
+            self._hand_over(_Group(finished, running, self._sessions.take_changed()))
 
 
 class _Group:
-    """One group on its way; turned into rows by the writer's thread, not by the event loop's."""
+    """What is written together; rows are made by the writer's thread, not by the event loop's."""
 
-    def __init__(
-        self, finished: list[CallRecord], lasting: list[CallRecord], runs: list[tuple[Value, ...]], kept: set[str]
-    ) -> None:
-        self._finished = finished
-        self._lasting = [_row(record, "running", None, None) for record in lasting]
-        self._runs = runs
-        self._kept = kept
+    __slots__ = ("_lasting", "_trying", "finished", "runs")
+
+    def __init__(self, finished: list[CallRecord], lasting: list[CallRecord], runs: list[tuple[Value, ...]]) -> None:
+        self.finished = finished
+        self.runs = runs
+        # These go on changing while the writer works, so their rows are made here.
+        self._lasting = [call_row(record, RUNNING) for record in lasting]
+        self._trying = [row for record in lasting for row in attempt_rows(record)]
 
     def write(self, transaction: Transaction) -> None:
         """Write it."""
-        if self._runs:
-            transaction.insert(Sessions.INTO, self._runs, Sessions.AFTER)
-        if self._lasting:
-            transaction.insert(_INTO, self._lasting, _AFTER)
-        rows = []
-        for record in self._finished:
-            request = response = None
-            if record.id in self._kept:
-                request, response = _save_bodies(transaction, record)
-            rows.append(_row(record, record.outcome, request, response))
-        transaction.insert(_INTO, rows, _AFTER)
-        attempts = [_attempt_row(record.id, attempt) for record in self._finished for attempt in record.attempts]
-        if attempts:
-            transaction.insert(_ATTEMPTS, attempts, "ON CONFLICT (call_id, n) DO NOTHING")
+        transaction.insert(Sessions.INTO, self.runs, Sessions.AFTER)
+        calls, attempts = self._lasting.copy(), self._trying.copy()
+        for record in self.finished:
+            bodies = save_bodies(transaction, record) if record.keeps_bodies else (None, None)
+            calls.append(call_row(record, record.outcome, *bodies))
+            attempts += attempt_rows(record)
+        write_rows(transaction, calls, attempts)
 
 
-def _save_bodies(transaction: Transaction, record: CallRecord) -> tuple[str | None, str | None]:
-    at_ms = _ms(record.started_at)
-    response = record.response_body
-    if response is None and record.partial_text is not None:
-        response = record.partial_text.encode()
-    request = Blob.of(record.request_body) if record.request_body else None
-    answer = Blob.of(response) if response else None
-    save_blobs(transaction, [blob for blob in (request, answer) if blob is not None], at_ms)
-    return request.hash if request else None, answer.hash if answer else None
-
-
-def _row(record: CallRecord, outcome: str, request: str | None, response: str | None) -> tuple[Value, ...]:
-    return (
-        record.id,
-        record.run,
-        record.scope,
-        record.tag,
-        record.task,
-        record.key,
-        record.agent,
-        record.peer,
-        record.wire,
-        record.operation,
-        record.door,
-        record.asked,
-        record.alias,
-        record.rule,
-        record.provider,
-        record.account,
-        record.served,
-        int(record.is_stream),
-        _ms(record.started_at),
-        record.duration_ms,
-        record.first_byte_ms,
-        outcome,
-        record.status,
-        record.error_code or None,
-        record.error_message[:2000] or None,
-        record.bytes_out,
-        record.bytes_in,
-        *_usage(record.usage),
-        record.cost,
-        "; ".join(f"{item.name}: {item.reason}" for item in record.stripped) or None,
-        record.degraded,
-        record.cache,
-        record.idempotency,
-        _hash(record.request_body),
-        request,
-        response,
-    )
-
-
-def _attempt_row(call_id: str, attempt: AttemptRecord) -> tuple[Value, ...]:
-    return (
-        call_id,
-        attempt.n,
-        attempt.provider,
-        attempt.account,
-        attempt.model,
-        attempt.wire,
-        _ms(attempt.started_at),
-        attempt.duration_ms,
-        attempt.first_byte_ms,
-        attempt.outcome,
-        attempt.status,
-        attempt.provider_code or None,
-        attempt.message or None,
-        attempt.retry_after_s,
-        attempt.bytes_out,
-        *_usage(attempt.usage),
-        attempt.cost,
-    )
-
-
-def _usage(usage: Usage | None) -> tuple[int | None, ...]:
-    if usage is None:
-        return (None,) * 6
-    return (
-        usage.input,
-        usage.cache_read,
-        usage.cache_write_5m,
-        usage.cache_write_1h,
-        usage.output,
-        usage.reasoning,
-    )
-
-
-def _hash(body: bytes | None) -> str | None:
-    return hashlib.sha256(body).hexdigest()[:16] if body else None
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
+def _body_bytes(record: CallRecord) -> int:
+    return len(record.request_body or b"") + len(record.response_body or b"")

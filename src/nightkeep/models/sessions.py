@@ -8,7 +8,7 @@ joins the last run of the same scope, key, peer and program, until it has been i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import ClassVar, Final, Literal
 
@@ -155,3 +155,10 @@ class Sessions:
         """Rows of the runs that changed since the last time."""
         changed, self._changed = self._changed, {}
         return [run.row() for run in changed.values()]
+
+    def give_back(self, rows: Iterable[tuple[Value, ...]]) -> None:
+        """These rows were not written: they have changed still."""
+        for row in rows:
+            run = self._by_id.get(str(row[0]))
+            if run is not None:
+                self._changed[run.id] = run

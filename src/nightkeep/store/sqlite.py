@@ -92,7 +92,9 @@ class SqliteStore:
         """Queue work; done when durable."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if not self._writer.put(work, future):
-            future.set_exception(StoreError("the store is closed or its queue is full; nothing was written"))
+            future.set_exception(
+                StoreError("the store is closed or its queue is full; nothing was written", is_outage=True)
+            )
         return future
 
     def post(self, work: Work[object]) -> bool:

@@ -26,7 +26,7 @@ _CHUNKS: Final = (32, 8, 1)  # rows per INSERT: few statements, few plans
 
 
 def store_error(error: sqlite3.Error) -> StoreError:
-    """The store's error for one of SQLite's, with the way out where there is one."""
+    """The store's error for one of SQLite's, with the way out where there is one. ``data``: reason, is_outage."""
     text = str(error)
     hint = ""
     if "full" in text:
@@ -35,7 +35,8 @@ def store_error(error: sqlite3.Error) -> StoreError:
         hint = "; make the data directory writable for this user"
     elif "malformed" in text or "not a database" in text:
         hint = "; move the database away and start again, or restore a copy of it"
-    return StoreError(f"the database says: {text}{hint}", reason=text)
+    is_outage = isinstance(error, sqlite3.OperationalError)  # the disk or the file, not the statement
+    return StoreError(f"the database says: {text}{hint}", reason=text, is_outage=is_outage)
 
 
 class SqliteTransaction(Transaction):
@@ -186,7 +187,9 @@ class GroupWriter:
         except Exception as error:  # whatever the work does wrong is its owner's to hear
             item.error = error
             if not connection.in_transaction:
-                lost = error if isinstance(error, StoreError) else StoreError(f"the transaction was lost: {error}")
+                lost = StoreError(f"the transaction was lost: {error}", is_outage=True)
+                if isinstance(error, StoreError):
+                    lost = StoreError(error.message, **{**error.data, "is_outage": True})
                 raise _GroupLostError(lost) from error
             connection.execute("ROLLBACK" if is_alone else "ROLLBACK TO work")
             if is_alone:
@@ -199,7 +202,9 @@ class GroupWriter:
         self._groups += 1
         self._works += len(group) - len(failures)
         self._failed += len(failures)
-        broken = next((error for error in failures if isinstance(error, StoreError)), None)
+        broken = next(
+            (error for error in failures if isinstance(error, StoreError) and error.data.get("is_outage")), None
+        )
         if broken is not None and self._failure is None:
             self._failure = (broken.message, self._clock.now())
             _LOG.error("the store cannot be written: %s", broken.message)
