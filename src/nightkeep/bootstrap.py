@@ -143,6 +143,7 @@ class Running:
                 book=self._book,
                 directory=self._directory,
                 client=self._client,
+                states=self._states,
                 log=self._log,
                 idempotency=self._idempotency,
                 cache=self._cache,

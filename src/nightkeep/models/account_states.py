@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from nightkeep.core.clock import Clock
+from nightkeep.core.errors import StoreError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.accounts import AccountChange
 from nightkeep.store.port import Store, Transaction
@@ -56,15 +58,31 @@ class AccountStates:
     def save(self) -> None:
         """Write what changed since the last time; what the store does not take is kept for the next."""
         rows = self._unsaved + self._book.drain_dirty()
-        if not rows:
-            return
+        if rows:
+            self._unsaved = [] if self._store.post(self._work(rows)) else rows
+
+    async def remember(self) -> None:
+        """Write what changed and wait until it is on the disk: a suspension must outlive a crash in the next moment.
+
+        A store that fails is reported and stops no call (law 7); what it did not take is kept for the next time.
+        """
+        rows = self._unsaved + self._book.drain_dirty()
+        try:
+            await self._store.write(self._work(rows))
+            self._unsaved = []
+        except StoreError as error:
+            self._unsaved = rows
+            log.error("account states cannot be written: %s", error)
+
+    def _work(self, rows: list[dict[str, Any]]) -> Callable[[Transaction], None]:
         now_ms = int(self._clock.now().timestamp() * 1000)
         values = [(str(row["account"]), msgspec.json.encode(row).decode(), now_ms) for row in rows]
 
         def work(transaction: Transaction) -> None:
-            transaction.insert(_INTO, values, _AFTER)
+            if values:
+                transaction.insert(_INTO, values, _AFTER)
 
-        self._unsaved = [] if self._store.post(work) else rows
+        return work
 
     async def _save_on(self) -> None:
         while True:

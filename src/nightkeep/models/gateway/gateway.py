@@ -23,6 +23,7 @@ from nightkeep.core.errors import (
 )
 from nightkeep.core.outcome import RETRYABLE_OUTCOMES, Outcome, Verdict
 from nightkeep.models.account_book import AccountBook
+from nightkeep.models.account_states import AccountStates
 from nightkeep.models.call_record import CallSink
 from nightkeep.models.estimate import needs_of
 from nightkeep.models.gateway.attempt import Failure, Opened, Patience, Whole, attempt
@@ -60,6 +61,9 @@ _CANCELLED = Verdict(outcome=Outcome.CANCELLED, message="the client hung up")
 _NO_TOKEN = Verdict(outcome=Outcome.AUTH_FAILED, message="the provider gave no access token")
 
 
+_LASTING = frozenset({Outcome.SUSPENDED, Outcome.AUTH_FAILED, Outcome.QUOTA_EXHAUSTED})
+"""What these do to an account is on the disk before the client hears of it."""
+
 _LIKELY_OUTPUT = 4_096
 """Output tokens held in an account's limits until the real count is known. Coding agents ask for 32,000 and use
 hundreds: holding what they ask for would leave accounts idle (peers: litellm#38647)."""
@@ -85,6 +89,7 @@ class GatewayParts(msgspec.Struct, kw_only=True):
     book: AccountBook
     directory: Directory
     client: HttpClient
+    states: AccountStates
     log: CallSink
     idempotency: Idempotency
     cache: ResponseCache
@@ -318,6 +323,8 @@ class Gateway:
     async def _next(self, progress: Progress, verdict: Verdict) -> None:
         """Take the step that follows a failure. Raises ProviderError or DeadlineError where there is none."""
         parts, now = self.parts, self.parts.clock.monotonic()
+        if verdict.outcome in _LASTING:
+            await parts.states.remember()
         progress.note_failed(verdict.outcome)
         budget = self._budget(progress.candidate.provider)
         other = self._other_account(progress)

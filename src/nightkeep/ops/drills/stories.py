@@ -45,7 +45,8 @@ _ONE: Final = '[accounts.lab-1]\nprovider = "lab"\nkey = "env:LAB_KEY"\n'
 
 def _accounts(count: int, pool: str = "production") -> str:
     return "".join(
-        f'[accounts.a{n:02}]\nprovider = "lab"\npool = "{pool}"\nkey = "env:KEY_{n}"\n' for n in range(count)
+        f'[accounts.a{n:02}]\nprovider = "lab"\npool = "{pool}"\nkey = "env:KEY_{n}"\nlimits = {{ concurrent = 2 }}\n'
+        for n in range(count)
     )
 
 
