@@ -1,8 +1,9 @@
 """The cache of exact matches: an answer that was paid for once may serve the same request again.
 
-Off unless the operator turns it on, and then only for requests that allow it (``x-nightkeep-cache: use``,
-or ``refresh`` to replace what is kept). Exact means the same scope, door and bytes of the body; nothing is
-guessed, and no scope ever sees another's answer (law 10). Only whole, successful answers are kept.
+Off unless the operator turns it on, and then only for requests that allow it (``x-nightkeep-cache: use``, or
+``refresh`` to replace what is kept; ``cache-control: no-store`` forbids, ``no-cache`` refreshes). Exact means the same
+scope, door and bytes of the body; nothing is guessed, and no scope ever sees another's answer (law 10). Only whole,
+successful answers are kept.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class ResponseCache:
         wanted = call.headers.get("x-nightkeep-cache", "off")
         if wanted not in ("off", "use", "refresh"):
             raise RequestError(f"x-nightkeep-cache is 'use', 'refresh' or 'off', not {wanted[:40]!r}")
-        if not self.is_enabled:
+        control = call.headers.get("cache-control", "") if self.is_enabled and wanted != "off" else "no-store"
+        if "no-store" in control:
             return "off"
-        return wanted  # type: ignore[return-value]
+        return "refresh" if wanted == "refresh" or "no-cache" in control else "use"
 
     def find(self, call: Call) -> tuple[Recording, int] | None:
         """The answer and its age in seconds."""

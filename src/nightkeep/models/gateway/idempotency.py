@@ -38,6 +38,7 @@ Serve = Callable[[Call], Awaitable[bool]]
 _MOST_KEY: Final = 255  # characters; as Stripe's
 _MOST_KEPT_BYTES: Final = 64 << 20  # in memory, over all answers
 _MOST_ANSWER_BYTES: Final = 16 << 20  # of one; a larger one is not kept
+_OVERHEAD_BYTES: Final = 2_048  # of an answer beside its body: key, headers
 _GRACE_S: Final = 30.0
 _REPLAYED: Final = [("idempotent-replayed", "true")]
 _SAVE: Final = (
@@ -85,6 +86,7 @@ class Idempotency:
         self._going: dict[Key, _Going] = {}
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
         self._kept_bytes = 0
+        self._forgetting: dict[Key, int] = {}  # failed, and not yet taken out of the store
 
     async def serve(self, call: Call, serve: Serve) -> str:
         """Answer a call that has a key; returns how: ``run``, ``rerun``, ``joined`` or ``replayed``.
@@ -168,21 +170,32 @@ class Idempotency:
 
     def _remembered(self, key: Key) -> _Kept | None:
         kept = self._kept.get(key)
-        if kept is None or kept.expires <= self._clock.now().timestamp():
+        if kept is None:
+            return None
+        if kept.expires <= self._clock.now().timestamp():
+            self._let_go(key)
             return None
         self._kept.move_to_end(key)
         return kept
 
     def _remember(self, key: Key, digest: str, recording: Recording) -> None:
+        self._let_go(key)
         expires = self._clock.now().timestamp() + self.ttl_s
         self._kept[key] = _Kept(digest, recording, expires)
-        self._kept_bytes += len(recording.body)
+        self._kept_bytes += _size(recording)
         while self._kept_bytes > _MOST_KEPT_BYTES:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= len(oldest.recording.body) if oldest.recording is not None else 0
+            self._let_go(next(iter(self._kept)))
+
+    def _let_go(self, key: Key) -> None:
+        """Out of memory; the store still has it."""
+        kept = self._kept.pop(key, None)
+        if kept is not None and kept.recording is not None:
+            self._kept_bytes -= _size(kept.recording)
 
     async def _find(self, key: Key) -> _Kept | None:
         """Look into the store. One that cannot be read is no reason to refuse: the request is made."""
+        if key in self._forgetting:
+            return None
         now = self._clock.now().timestamp()
         try:
             rows = await self._store.read(_FIND, (*key, int(now * 1000)))
@@ -220,12 +233,23 @@ class Idempotency:
         self._store.post(work)
 
     def _forget(self, key: Key) -> None:
-        """A failure is not kept: the same request may be sent again."""
-        self._store.post(
-            lambda transaction: transaction.execute(
-                "DELETE FROM idempotency WHERE scope = ? AND idempotency_key = ?", key
-            )
-        )
+        """A failure is not kept: the same request may be sent again, also before the store has heard of it."""
+        number = self._forgetting[key] = self._forgetting.get(key, 0) + 1
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute("DELETE FROM idempotency WHERE scope = ? AND idempotency_key = ?", key)
+
+        def forgotten(future: asyncio.Future[None]) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                log.warning("a failed request under the key %s stays noted as running: the store failed", key[1])
+            if self._forgetting.get(key) == number:
+                del self._forgetting[key]
+
+        self._store.write(work).add_done_callback(forgotten)
+
+
+def _size(recording: Recording) -> int:
+    return len(recording.body) + _OVERHEAD_BYTES
 
 
 class _Stored(msgspec.Struct):
