@@ -59,7 +59,7 @@ async def relay(
     """Carry a stream to its end; the verdict says how it ended. The answer has been started."""
     loop = asyncio.get_running_loop()
     stream = opened.stream
-    write = _pass_on(hides_usage) if is_same_wire else _translate(encoder, created)
+    write = _pass_on(encoder, hides_usage) if is_same_wire else _translate(encoder, created)
     slow = SlowStream(min_bytes_per_s, patience.idle_s, loop.time())
     verdict = _SUCCESS
     pieces = opened.pieces
@@ -102,13 +102,22 @@ def _incomplete(verdict: Verdict, text: str) -> WireError:
     )
 
 
-def _pass_on(hides_usage: bool) -> Callable[[list[Piece]], bytes]:
-    """Bytes as they came, less error events (we say it better) and usage that the client did not ask for."""
+def _pass_on(encoder: Encoder, hides_usage: bool) -> Callable[[list[Piece]], bytes]:
+    """Bytes as they came, less error events (we say it better) and usage that the client did not ask for.
+
+    Some vendors leave out the end mark after a proper finish; it is added, for clients that wait for it.
+    """
 
     def write(pieces: list[Piece]) -> bytes:
         if len(pieces) == 1 and len(pieces[0].events) == 1 and type(pieces[0].events[0]) is PartDelta:
             return pieces[0].raw
-        return b"".join([piece.raw for piece in pieces if _is_for_client(piece.events, hides_usage)])
+        return b"".join(
+            [
+                piece.raw or b"".join([encoder.feed(event) for event in piece.events])
+                for piece in pieces
+                if _is_for_client(piece.events, hides_usage)
+            ]
+        )
 
     return write
 
