@@ -91,7 +91,8 @@ class World:
             await asyncio.sleep(0.001)
 
     async def written(self, calls: int) -> None:
-        while await self.store.read("SELECT count(*) FROM calls") != [(calls,)]:
+        sql = "SELECT count(*) FROM calls"
+        while await self.store.read(sql) != [(calls,)]:  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.001)
 
 
