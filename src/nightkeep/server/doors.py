@@ -88,6 +88,9 @@ class DoorKeeper:
         except NightkeepError as error:
             refuse(exchange, door.wire, error)
             return
+        except RecursionError:
+            refuse(exchange, door.wire, RequestError("the body is nested too deeply"))
+            return
         await self.gateway.serve(call)
 
     def _call(self, exchange: Exchange, door: Door, path_model: str | None, stream: bool | None) -> Call:

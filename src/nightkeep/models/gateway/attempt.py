@@ -138,7 +138,7 @@ def _whole(
 ) -> Whole | Failure:
     try:
         events = outbound.read(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         verdict = classify(outbound.codec.wire, upstream.status, upstream.headers, body, now())
         if verdict.outcome is Outcome.SUCCESS:
             verdict = classify_fault(Fault.MALFORMED, f"the answer is not what its wire allows: {error}")

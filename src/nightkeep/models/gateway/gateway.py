@@ -18,6 +18,7 @@ from nightkeep.core.errors import (
     DeadlineError,
     NightkeepError,
     PoolExhaustedError,
+    RequestError,
     UnknownModelError,
     UntranslatableError,
 )
@@ -156,6 +157,8 @@ class Gateway:
             await self._serve(call, ledger)
         except NightkeepError as error:
             _refuse(call, ledger, error)
+        except RecursionError:
+            _refuse(call, ledger, RequestError("the body is nested too deeply"))
         except asyncio.CancelledError:
             ledger.note_cancelled()
             raise

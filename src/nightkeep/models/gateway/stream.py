@@ -94,7 +94,7 @@ class ReplyStream:
         self.bytes_in += len(data)
         try:
             pieces = [Piece(frame.raw, self._read(frame)) for frame in self._reader.feed(data)]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._upstream.close()
             raise TransportError(Fault.MALFORMED, str(error), was_sent=True) from error
         return pieces

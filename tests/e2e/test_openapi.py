@@ -1,0 +1,21 @@
+"""The published OpenAPI document is true: schemathesis asks a running gateway by it, in the positive and the negative."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def test_the_api_keeps_to_its_document(place: Any, tmp_path: Path) -> None:
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "run", place.gateway + "/api/openapi.json"),
+        *("--max-examples", "15", "--seed", "7", "--phases", "examples,coverage,fuzzing", "--workers", "1"),
+        *(
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+        ),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout[-6000:]
