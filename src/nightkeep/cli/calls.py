@@ -139,11 +139,11 @@ def show_call(name: str, bodies: bool, data_option: str | None, as_json: bool) -
 def tail_calls(data_option: str | None, as_json: bool, **wanted: Any) -> None:
     """Print calls as they end, until interrupted. With --json one object a line."""
     filters = CallFilter(limit=10_000, **wanted)
-    if not as_json:
-        click.echo(styled("waiting for calls; Ctrl-C ends this", "bright_black"), err=True)
     try:
         with _Record(data_option, is_awaited=True) as record:
-            for view in _ended(record, filters):
+            follower = _Follower(record, filters)
+            click.echo(styled("following calls; Ctrl-C ends this", "bright_black"), err=True)
+            for view in follower.ended():
                 click.echo(json.dumps(msgspec.to_builtins(view), ensure_ascii=False) if as_json else _line(view))
                 sys.stdout.flush()
     except (KeyboardInterrupt, BrokenPipeError):
@@ -159,25 +159,37 @@ def _line(view: CallView) -> str:
     return "  ".join([*padded, *cells[len(_WIDTHS) :]]).rstrip()
 
 
-def _ended(record: _Record, filters: CallFilter) -> Iterator[CallView]:
-    """Calls as they end: new ones, and those that were seen running."""
-    started = newest = datetime.now(UTC)
-    seen: dict[str, datetime] = {}
-    running = {view.id for view in record.calls(msgspec.structs.replace(filters, outcome="running"))}
-    while True:
-        found = record.calls(msgspec.structs.replace(filters, since=newest - _OVERLAP))
-        if running:
-            found += [read_call(row) for row in record.read(*select_by_ids(sorted(running)[-_MOST_RUNNING:]))]
-        for view in sorted(found, key=lambda each: each.id):
-            if view.outcome == "running":
-                running.add(view.id)
-            elif view.id not in seen and (view.id in running or _end(view) >= started):
-                running.discard(view.id)
-                seen[view.id] = view.started_at
-                newest = max(newest, view.started_at)
-                yield view
-        seen = {name: at for name, at in seen.items() if at >= newest - 2 * _OVERLAP}
-        time.sleep(_POLL_S)
+class _Follower:
+    """Finds calls as they end: those that are new, and those that were running when it began."""
+
+    def __init__(self, record: _Record, filters: CallFilter) -> None:
+        self._record = record
+        self._filters = filters
+        self._began = self._newest = datetime.now(UTC)
+        self._seen: dict[str, datetime] = {}
+        self._running = {view.id for view in record.calls(msgspec.structs.replace(filters, outcome="running"))}
+
+    def ended(self) -> Iterator[CallView]:
+        """Each call once, when it has ended; never ends by itself."""
+        while True:
+            for view in sorted(self._look(), key=lambda each: each.id):
+                if view.outcome == "running":
+                    self._running.add(view.id)
+                elif view.id not in self._seen and (view.id in self._running or _end(view) >= self._began):
+                    self._running.discard(view.id)
+                    self._seen[view.id] = view.started_at
+                    self._newest = max(self._newest, view.started_at)
+                    yield view
+            limit = self._newest - 2 * _OVERLAP
+            self._seen = {name: at for name, at in self._seen.items() if at >= limit}
+            time.sleep(_POLL_S)
+
+    def _look(self) -> list[CallView]:
+        found = self._record.calls(msgspec.structs.replace(self._filters, since=self._newest - _OVERLAP))
+        if self._running:
+            ids = sorted(self._running)[-_MOST_RUNNING:]
+            found += [read_call(row) for row in self._record.read(*select_by_ids(ids))]
+        return found
 
 
 def _end(view: CallView) -> datetime:
@@ -190,6 +202,8 @@ class _Record:
     def __init__(self, data_option: str | None, *, is_awaited: bool = False) -> None:
         self._directory = data_dir(os.environ, data_option)
         self._snapshot: Snapshot | None = open_snapshot(self._directory)
+        if is_awaited and self._snapshot is None:
+            click.echo(f"there is no record in {self._directory} yet; waiting for 'nightkeep up'", err=True)
         while is_awaited and self._snapshot is None:
             time.sleep(_POLL_S)
             self._snapshot = open_snapshot(self._directory)
