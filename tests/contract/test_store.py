@@ -128,8 +128,14 @@ async def test_any_number_of_rows_is_inserted_once_each(store: Store, count: int
 
 
 async def test_posted_work_over_the_bound_is_dropped_and_counted(store: Store) -> None:
-    gate = threading.Event()
-    store.post(lambda _: gate.wait(10))
+    gate, is_held = threading.Event(), threading.Event()
+
+    def hold(_: Transaction) -> None:
+        is_held.set()
+        gate.wait(10)
+
+    store.post(hold)
+    assert is_held.wait(10)
     took = [store.post(lambda _: None) for _ in range(1_200)]
     gate.set()
     assert not all(took)
