@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
@@ -95,8 +95,17 @@ targets = ["lab-{name}/{MODELS[name]}"]
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A running gateway over a running simulated provider."""
-    directory: Path = tmp_path_factory.mktemp("e2e")
-    (directory / "scenario.toml").write_text(SCENARIO)
+    yield from _run_gateway(tmp_path_factory.mktemp("e2e"), SCENARIO)
+
+
+@pytest.fixture
+def run_gateway() -> Callable[[Path, str], Iterator[Place]]:
+    """The same with a scenario of the test's own, in its own directory (``data`` has the record)."""
+    return _run_gateway
+
+
+def _run_gateway(directory: Path, scenario: str) -> Iterator[Place]:
+    (directory / "scenario.toml").write_text(scenario)
     sim, sim_facts = start_process("sim", "--json", "--port", "0", "--scenario", str(directory / "scenario.toml"))
     try:
         (directory / "nightkeep.toml").write_text(config_text(sim_facts["url"]))

@@ -1,4 +1,4 @@
-"""The published OpenAPI document is true: schemathesis asks a running gateway by it, in the positive and the negative."""
+"""The published OpenAPI document is true: schemathesis asks a running gateway by it, and against it."""
 
 from __future__ import annotations
 
