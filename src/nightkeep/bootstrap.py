@@ -243,7 +243,8 @@ class Running:
     def _record_health(self) -> dict[str, Any]:
         if self._store is None or self._log is None:
             return {}
-        return {**msgspec.to_builtins(self._store.health), "lost": self._log.lost}
+        counts = {"lost": self._log.lost, "bodies_lost": self._log.bodies_lost, "waiting": self._log.waiting}
+        return {**msgspec.to_builtins(self._store.health), **counts}
 
     async def reload(self) -> list[str]:
         """Read the file again and take it; an invalid one changes nothing (Q-PROXY-12). Raises ConfigError."""

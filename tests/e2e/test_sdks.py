@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -28,16 +29,30 @@ class City(pydantic.BaseModel):
     people: int
 
 
+OPEN: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def close_clients() -> Iterator[None]:
+    """The SDKs keep their connections until they are closed."""
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
 def openai_client(place: Place) -> openai.OpenAI:
-    return openai.OpenAI(base_url=place.gateway + "/v1", api_key="any", max_retries=0)
+    OPEN.append(openai.OpenAI(base_url=place.gateway + "/v1", api_key="any", max_retries=0))
+    return OPEN[-1]  # type: ignore[no-any-return]
 
 
 def anthropic_client(place: Place) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=place.gateway, api_key="any", max_retries=0)
+    OPEN.append(anthropic.Anthropic(base_url=place.gateway, api_key="any", max_retries=0))
+    return OPEN[-1]  # type: ignore[no-any-return]
 
 
 def google_client(place: Place) -> genai.Client:
-    return genai.Client(api_key="any", http_options=types.HttpOptions(base_url=place.gateway))
+    OPEN.append(genai.Client(api_key="any", http_options=types.HttpOptions(base_url=place.gateway)))
+    return OPEN[-1]  # type: ignore[no-any-return]
 
 
 # -- OpenAI Chat Completions

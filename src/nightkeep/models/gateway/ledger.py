@@ -114,7 +114,9 @@ class Ledger:
         """A stream is over, however it ended."""
         self._note_usage(stream.usage)
         self.record.bytes_in = stream.bytes_in
-        if not stream.is_ended:
+        if stream.is_ended:
+            self.record.response_body = "".join(stream.texts).encode()
+        else:
             self.record.partial_text = "".join(stream.texts)
 
     def note_stream_end(self, verdict: Verdict) -> None:
@@ -194,8 +196,9 @@ class Ledger:
 
     def _note_first_byte(self, at: float | None) -> None:
         if at is not None and self._attempt is not None:
-            self._attempt.first_byte_ms = (at - self._attempt_started) * 1000
-            self.record.first_byte_ms = (at - self._started) * 1000
+            # The event loop's clock may lag behind the machine's by a moment.
+            self._attempt.first_byte_ms = max(0.0, at - self._attempt_started) * 1000
+            self.record.first_byte_ms = max(0.0, at - self._started) * 1000
 
     def _note_served(self, model: str) -> None:
         candidate = self._candidate
