@@ -98,6 +98,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     yield from _run_gateway(tmp_path_factory.mktemp("e2e"), SCENARIO)
 
 
+@pytest.fixture(scope="session")
+def start_nightkeep() -> Callable[..., Iterator[str]]:
+    """Start a command; gives its address, and ends it."""
+
+    def start(*arguments: str) -> Iterator[str]:
+        process, facts = start_process(*arguments)
+        try:
+            yield facts["address"]
+        finally:
+            end_process(process)
+
+    return start
+
+
 @pytest.fixture
 def run_gateway() -> Callable[[Path, str], Iterator[Place]]:
     """The same with a scenario of the test's own, in its own directory (``data`` has the record)."""
