@@ -187,6 +187,18 @@ def test_anthropic_whole(place: Place, model: str) -> None:
 
 
 @every_target
+def test_a_beta_header_is_sent_on_or_reported(place: Place, model: str) -> None:
+    raw = anthropic_client(place).messages.with_raw_response.create(
+        model=model,
+        max_tokens=100,
+        messages=[{"role": "user", "content": "hi"}],
+        extra_headers={"anthropic-beta": "context-1m-2025-08-07"},
+    )
+    is_reported = "anthropic-beta" in raw.headers.get("x-nightkeep-stripped", "")
+    assert is_reported == (model != "via-anthropic")
+
+
+@every_target
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_anthropic_parallel_tools_round_trip(place: Place, model: str, is_streamed: bool) -> None:
     client = anthropic_client(place)

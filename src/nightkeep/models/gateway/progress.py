@@ -21,6 +21,10 @@ from nightkeep.models.wire.base import Encoder, Operation, Stripped, Wire, Writt
 __all__ = ["Progress", "Said"]
 
 
+_WIRE_HEADERS = ("anthropic-beta", "openai-beta")
+"""Headers that ask for something, and that only their own wire knows."""
+
+
 class Said(msgspec.Struct, frozen=True):
     """A request as one target will read it."""
 
@@ -104,7 +108,8 @@ class Progress:
         if wire is call.door.wire:
             return Said(wire, codec.retarget(self._body, call.head, model), self._limited)
         written: Written = CODECS[wire].write_request(self.request(), model, call.door.wire)
-        return Said(wire, written.body, self._limited + written.stripped)
+        headers = tuple(Stripped(name, f"{wire} has no such header") for name in _WIRE_HEADERS if name in call.headers)
+        return Said(wire, written.body, self._limited + headers + written.stripped)
 
     def request(self) -> ChatRequest:
         """The request in neutral words; read once. Raises RequestError where it is malformed."""
