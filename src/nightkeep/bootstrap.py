@@ -46,6 +46,7 @@ from nightkeep.models.sessions import Sessions
 from nightkeep.models.transport import HttpClient
 from nightkeep.models.upstream import AccountAccess, UpstreamAccount
 from nightkeep.ops.notices import Notifier
+from nightkeep.server.api import Route as Operation
 from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
 from nightkeep.server.app import App
 from nightkeep.server.doors import DoorKeeper, DoorSettings
@@ -159,10 +160,14 @@ class Running:
             self.clock,
             self._randomness,
         )
-        api = make_api(self, __version__, frozenset({settings.gateway.host}))
+        api = make_api(self, __version__, frozenset({settings.gateway.host}), self._more_operations())
         app = App(self._doors, api, ModelList(self.model_names))
         gateway = settings.gateway
         self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
+
+    def _more_operations(self) -> list[Operation]:
+        """The operations of the controls, a line each."""
+        return []
 
     def _account_changed(self, change: Change) -> None:
         self._notifier.tell(change)

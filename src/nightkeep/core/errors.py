@@ -11,6 +11,9 @@
     │   └── IdempotencyError       another body under the same idempotency key (409)
     ├── AuthenticationError    the caller's key is missing, unknown, revoked or expired (401)
     ├── DeniedError            the caller's key does not allow this (403)
+    │   └── StoppedError           a person, or a rule, has stopped this scope, model, account, tag or tool (403)
+    ├── BudgetError            a hard budget has no room for this call (402); terminal until its window ends
+    ├── LimitError             a scope's own rate or concurrency limit leaves no room before the deadline (429)
     ├── PoolExhaustedError     no account can serve before the deadline; terminal, with the earliest reset (429)
     ├── ProviderError          a provider answered with a fault and nothing is left to try
     │   └── StreamCutError     the answer began and did not end; the text is incomplete
@@ -29,16 +32,19 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AuthenticationError",
+    "BudgetError",
     "ConfigError",
     "ConflictError",
     "DeadlineError",
     "DeniedError",
     "IdempotencyError",
+    "LimitError",
     "NightkeepError",
     "PoolExhaustedError",
     "ProviderError",
     "RequestError",
     "RequestTooLargeError",
+    "StoppedError",
     "StoreError",
     "StreamCutError",
     "UnknownModelError",
@@ -123,6 +129,26 @@ class DeniedError(NightkeepError):
 
     code = "denied"
     status = 403
+
+
+class StoppedError(DeniedError):
+    """A switch is thrown (``nightkeep stop``). ``data``: rule, stop (what was stopped), why, by, since."""
+
+    code = "stopped"
+
+
+class BudgetError(NightkeepError):
+    """A hard budget has no room for this call. ``data``: scope, budget, limit, spent, held, needed, resets_at."""
+
+    code = "budget_exceeded"
+    status = 402
+
+
+class LimitError(NightkeepError):
+    """A limit that is set on a scope leaves no room in time. ``data``: scope, limit, retry_after_s."""
+
+    code = "scope_limited"
+    status = 429
 
 
 class PoolExhaustedError(NightkeepError):

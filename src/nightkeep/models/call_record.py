@@ -6,7 +6,7 @@ Who writes them down is ``nightkeep.models.calls``; the gateway knows only the p
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -14,7 +14,13 @@ from nightkeep.core.messages import Usage
 from nightkeep.core.money import MicroUsd
 from nightkeep.models.wire.base import Stripped
 
-__all__ = ["AttemptRecord", "CallRecord", "CallSink"]
+__all__ = ["AttemptRecord", "Basis", "CallRecord", "CallSink"]
+
+
+Basis = Literal["none", "usage", "open", "free"]
+"""Where an attempt's cost comes from: nothing was billed (refused, never sent), the usage that the provider reported,
+nobody said (it was sent and then cut, silent, or hung up on: the provider may have billed it, so what was reserved
+counts as spent until the provider's own report settles it), or the target costs nothing."""
 
 
 class AttemptRecord(msgspec.Struct, kw_only=True):
@@ -35,6 +41,9 @@ class AttemptRecord(msgspec.Struct, kw_only=True):
     retry_after_s: float | None = None
     usage: Usage | None = None
     cost: MicroUsd | None = None  # None: unpriced, or not known
+    basis: Basis = "none"
+    price: str = ""  # the version of the price that was used (``models.prices``)
+    reserved: MicroUsd | None = None  # what was held for it before it left; None where no budget in USD is above it
     bytes_out: int = 0
 
 
@@ -46,6 +55,7 @@ class CallRecord(msgspec.Struct, kw_only=True):
     tag: str | None
     task: str | None
     key: str  # name of the virtual key; "" on an open gateway
+    release: str = ""  # the release of the agent that asks (``x-nightkeep-release``)
     wire: str
     door: str
     operation: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -118,8 +118,8 @@ class Keep(Protocol):
         ...
 
 
-def make_api(keep: Keep, version: str, hosts: frozenset[str] = frozenset()) -> Api:
-    """The API over a running gateway."""
+def make_api(keep: Keep, version: str, hosts: frozenset[str] = frozenset(), more: Iterable[Route] = ()) -> Api:
+    """The API over a running gateway; ``more`` are the operations of its controls (``server.api_*``)."""
     api = _Endpoints(keep, version)
     table = [
         _get("/api/health", "The process answers", api.health, Health),
@@ -133,6 +133,7 @@ def make_api(keep: Keep, version: str, hosts: frozenset[str] = frozenset()) -> A
         _get("/api/models", "The names that clients may ask for", api.list_models, Models),
         _post("/api/route/explain", "What would serve a request, and why", api.explain_route, ModelRoute, Ask),
         _post("/api/reload", "Take the settings file anew", api.reload_settings, Reloaded, None),
+        *more,
         _get("/api/openapi.json", "This document", api.openapi, dict[str, Any]),
     ]
     made = Api(table, hosts=hosts)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from nightkeep.core.errors import (
     AuthenticationError,
+    BudgetError,
     DeadlineError,
     DeniedError,
     IdempotencyError,
+    LimitError,
     NightkeepError,
     PoolExhaustedError,
     ProviderError,
@@ -27,6 +29,8 @@ _KINDS: tuple[tuple[type[NightkeepError], str], ...] = (
     (AuthenticationError, "authentication"),
     (DeniedError, "permission"),
     (DeadlineError, "timeout"),
+    (BudgetError, "quota"),
+    (LimitError, "rate_limited"),
 )
 
 _BY_OUTCOME: dict[Outcome, tuple[str, int]] = {

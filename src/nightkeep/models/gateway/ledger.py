@@ -226,6 +226,7 @@ def _begin(call: Call, clock: Clock) -> CallRecord:
         tag=call.tag,
         task=call.task,
         key=call.caller.name,
+        release=call.headers.get("x-nightkeep-release", "")[:80],
         wire=str(call.door.wire),
         door=call.door.path,
         operation=str(call.door.operation),
