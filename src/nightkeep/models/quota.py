@@ -1,29 +1,25 @@
 """Quota windows: what an account may use in an hour, a day, a week or a month.
 
-Calendar windows begin at the account's own reset time in its own time zone (so a day has 23 or 25 hours
-when the clocks change); rolling windows look back over a fixed span. Counters and boundaries are plain
-numbers (epoch seconds); a time zone is only asked when a window ends. Limits per minute are in
-``nightkeep.models.limits``. Sources: Q-PROXY-16, S8.8 (50 requests a week), S3.3.
+Calendar windows begin at the account's own reset time in its own time zone (``nightkeep.core.windows``); rolling
+windows look back over a fixed span. Counters and boundaries are plain numbers (epoch seconds). Limits per minute are
+in ``nightkeep.control.meters``. Sources: Q-PROXY-16, S8.8 (50 requests a week), S3.3.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-__all__ = ["NEVER", "CalendarWindow", "Per", "Quota", "QuotaWindow", "RollingWindow", "calendar_window", "make_window"]
+from nightkeep.core.windows import Per, calendar_window
 
-Per = Literal["hour", "day", "week", "month"]
+__all__ = ["NEVER", "CalendarWindow", "Per", "Quota", "QuotaWindow", "RollingWindow", "make_window"]
+
 NEVER: Final = math.inf
 _SPAN_S: Final = {"hour": 3_600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0}
 _BUCKETS: Final = 96  # of a rolling window; a bucket is held until its youngest use is out of the window
-_WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,54 +36,6 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """Which window it is, whatever the amounts: counters survive when only an amount is changed."""
         return f"{self.window} {self.per} {self.resets_on or 'monday'} {self.resets_at or '00:00 UTC'}"
-
-
-@lru_cache(maxsize=1024)
-def _reset_of(text: str | None) -> tuple[int, int, ZoneInfo]:
-    time, _, zone = (text or "00:00 UTC").partition(" ")
-    hour, _, minute = time.partition(":")
-    return int(hour), int(minute), ZoneInfo(zone.strip() or "UTC")
-
-
-def calendar_window(quota: Quota, now: float) -> tuple[float, float]:
-    """Return start and end (epoch seconds) of the calendar window that holds ``now``.
-
-    A reset time that the clocks jump over happens when they have jumped; one that comes twice happens the
-    first time: every window has exactly one beginning.
-    """
-    hour, minute, zone = _reset_of(quota.resets_at)
-    if quota.per == "hour":
-        return _hour(now, minute, zone)
-    local = datetime.fromtimestamp(now, zone)
-    day = datetime(local.year, local.month, local.day, hour, minute)
-    if quota.per == "week":
-        day -= timedelta(days=(day.weekday() - _WEEKDAYS.index(quota.resets_on or "monday")) % 7)
-    elif quota.per == "month":
-        day = day.replace(day=1)
-    start, end = _epoch(day, zone), _epoch(_step(day, quota.per, 1), zone)
-    if now < start:
-        return _epoch(_step(day, quota.per, -1), zone), start
-    if now >= end:
-        return end, _epoch(_step(day, quota.per, 2), zone)
-    return start, end
-
-
-def _hour(now: float, minute: int, zone: ZoneInfo) -> tuple[float, float]:
-    offset = datetime.fromtimestamp(now, zone).utcoffset() or timedelta()
-    shift = minute * 60 - offset.total_seconds()
-    start = math.floor((now - shift) / 3_600) * 3_600 + shift
-    return start, start + 3_600
-
-
-def _step(day: datetime, per: Per, count: int) -> datetime:
-    if per == "month":
-        months = day.year * 12 + day.month - 1 + count
-        return day.replace(year=months // 12, month=months % 12 + 1)
-    return day + timedelta(days=count * (7 if per == "week" else 1))
-
-
-def _epoch(naive: datetime, zone: ZoneInfo) -> float:
-    return naive.replace(tzinfo=zone).astimezone(UTC).timestamp()
 
 
 class QuotaWindow:
@@ -186,7 +134,7 @@ class CalendarWindow(QuotaWindow):
         """Begin the window that holds ``now``; a clock that was set back does not clear it."""
         if now < self._end:
             return
-        self._start, self._end = calendar_window(self.quota, now)
+        self._start, self._end = calendar_window(self.quota.per, now, self.quota.resets_at, self.quota.resets_on)
         self.used_tokens = self.used_requests = 0
 
     def resets_at(self, now: float) -> float:

@@ -9,13 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkeep.models.quota import NEVER, Quota, calendar_window, make_window
+from nightkeep.core.windows import calendar_window as window_of
+from nightkeep.models.quota import NEVER, Quota, make_window
 
 PER = st.sampled_from(["hour", "day", "week", "month"])
 ZONES = st.sampled_from(
     ["UTC", "America/Los_Angeles", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
 )
 MOMENTS = st.floats(1_700_000_000, 1_900_000_000)
+
+
+def calendar_window(quota: Quota, now: float) -> tuple[float, float]:
+    return window_of(quota.per, now, quota.resets_at, quota.resets_on)
 
 
 def epoch(text: str) -> float:
