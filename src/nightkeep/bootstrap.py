@@ -21,13 +21,13 @@ from typing import Any, Literal
 import msgspec
 
 from nightkeep import __version__
-from nightkeep.bootstrap_pools import account_specs, gateway_settings, key_specs, pool_specs, record_policy, tag_limits
+from nightkeep.bootstrap_keys import Authority, check_exposure, open_authority
+from nightkeep.bootstrap_pools import account_specs, gateway_settings, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
 from nightkeep.config import Loaded, Settings, load, resolve_accounts
 from nightkeep.config_accounts import KeyNote
 from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
-from nightkeep.control.keys import KeyRing
 from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.account_states import AccountStates
@@ -95,6 +95,7 @@ class Running:
         self._store: SqliteStore | None = None
         self._states: AccountStates | None = None
         self._log: CallLog | None = None
+        self._authority: Authority | None = None
         self._notifier = Notifier(self._client, _webhook(loaded, environ))
         self._server: HttpServer | None = None
 
@@ -113,8 +114,8 @@ class Running:
     async def open(self, data: Path) -> None:
         """Put the parts together and listen. Raises ConfigError, OSError (the port is taken)."""
         settings = self.settings
-        _check_exposure(settings)
         self._store = store = SqliteStore.open(data, self.clock, pid=os.getpid())
+        self._authority = authority = await open_authority(store, data, settings, self.clock)
         if settings.is_simulated:
             self.sim = await _start_simulated(settings, self.loaded.base)
         accounts = self._resolve(self.loaded)
@@ -154,20 +155,21 @@ class Running:
         )
         self._doors = DoorKeeper(
             self._gateway,
-            KeyRing(key_specs(settings)),
+            authority.ring,
             sessions,
             _door_settings(settings),
             self.clock,
             self._randomness,
         )
-        api = make_api(self, __version__, frozenset({settings.gateway.host}), self._more_operations())
+        hosts = frozenset({settings.gateway.host})
+        api = make_api(self, __version__, authority.operators, hosts, self._more_operations())
         app = App(self._doors, api, ModelList(self.model_names))
         gateway = settings.gateway
         self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
 
     def _more_operations(self) -> list[Operation]:
         """The operations of the controls, a line each."""
-        return []
+        return [*(self._authority.operations() if self._authority is not None else ())]
 
     def _account_changed(self, change: Change) -> None:
         self._notifier.tell(change)
@@ -267,7 +269,8 @@ class Running:
     async def _take(self, loaded: Loaded) -> list[SettingChange]:
         changes = diff(self.settings, loaded.settings)
         settings = loaded.settings
-        _check_exposure(settings)
+        if self._authority is not None:
+            check_exposure(settings, has_stored_keys=bool(self._authority.keys.keys))
         if settings.is_simulated and self.sim is None:
             self.sim = await _start_simulated(settings, loaded.base)
         accounts = self._resolve(loaded)
@@ -279,7 +282,8 @@ class Running:
         self._gateway.parts.routes = routes
         self._gateway.parts.settings = gateway_settings(settings)
         self._notifier.webhook = webhook
-        self._doors.keys = KeyRing(key_specs(settings))
+        if self._authority is not None:
+            self._authority.configure(settings)
         self._doors.settings = _door_settings(settings)
         self.loaded = loaded
         self._reloaded_at = self.clock.now()
@@ -314,6 +318,8 @@ class Running:
             self._log.close()
         if self._states is not None:
             self._states.close()
+        if self._authority is not None:
+            await self._authority.close()
         if self._store is not None:
             await self._store.close()
         if self.sim is not None:
@@ -382,17 +388,3 @@ def _door_settings(settings: Settings) -> DoorSettings:
 def _cache(settings: Settings, clock: SystemClock) -> ResponseCache:
     cache = settings.cache
     return ResponseCache(clock, is_enabled=cache.enabled, ttl_s=cache.ttl_s, max_bytes=cache.max_mb << 20)
-
-
-def _check_exposure(settings: Settings) -> None:
-    """A gateway that others can reach asks for keys, unless its operator says otherwise."""
-    gateway = settings.gateway
-    is_local = gateway.host in ("127.0.0.1", "::1", "localhost")
-    if settings.keys or gateway.require_key == "never" or (is_local and gateway.require_key == "auto"):
-        return
-    raise ConfigError(
-        f"gateway.host is {gateway.host!r} and no virtual key is configured: anybody who can reach it could spend "
-        "your money",
-        setting="gateway.host",
-        fix="add a key under [keys], listen on 127.0.0.1, or set gateway.require_key = 'never'",
-    )

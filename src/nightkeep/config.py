@@ -20,6 +20,7 @@ from nightkeep.config_accounts import Resolution, discover, provider_specs, reso
 from nightkeep.config_checks import Finding, Names, check
 from nightkeep.config_messages import InvalidConfigError, Problem, explain, explain_syntax, setting_name
 from nightkeep.config_models import Settings
+from nightkeep.config_places import data_dir, find_config
 from nightkeep.config_positions import Positions, find_positions
 from nightkeep.config_reload import Change, ReloadWatcher, diff
 
@@ -42,7 +43,6 @@ __all__ = [
     "resolve_accounts",
 ]
 
-FILE_NAME: Final = "nightkeep.toml"
 _MOST_BYTES: Final = 4 << 20
 
 
@@ -60,28 +60,6 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     def base(self) -> Path:
         """What relative paths in the settings count from."""
         return self.path.parent if self.path is not None else Path()
-
-
-def find_config(environ: Mapping[str, str], option: str | None = None, cwd: Path = Path()) -> Path | None:
-    """The file to load: the one asked for, else ``./nightkeep.toml``, else the user's own; None if there is none."""
-    if option:
-        return Path(option)
-    for candidate in (cwd / FILE_NAME, _user_dir(environ, "XDG_CONFIG_HOME", ".config") / FILE_NAME):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def data_dir(environ: Mapping[str, str], option: str | None = None) -> Path:
-    """Where records and state are kept: ``--data``, else ``$NIGHTKEEP_DATA``, else the user's data directory."""
-    chosen = option or environ.get("NIGHTKEEP_DATA")
-    return Path(chosen) if chosen else _user_dir(environ, "XDG_DATA_HOME", ".local/share")
-
-
-def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
-    base = environ.get(variable)
-    root = Path(base) if base and Path(base).is_absolute() else Path(environ.get("HOME", ".")) / below_home
-    return root / "nightkeep"
 
 
 def prepare_data_dir(path: Path) -> Path:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from nightkeep.cli.api_client import call_api, url_option
+from nightkeep.cli.api_client import call_api, data_option, url_option
 from nightkeep.cli.tables import print_table, styled
 from nightkeep.config import InvalidConfigError, Loaded, Resolution, find_config, load, resolve_accounts
 from nightkeep.models.probe import Probe, ProbeResult
@@ -39,6 +39,7 @@ def command() -> None:
 
 @command.command("list")
 @url_option()
+@data_option()
 @_JSON
 def list_accounts(url: str, as_json: bool) -> None:
     """List the accounts of the running gateway with their states."""
@@ -181,6 +182,7 @@ def _change(verb: str, done: str, text: str) -> Callable[..., Any]:
     @click.argument("name")
     @click.option("--why", default="", help="Kept in the record.")
     @url_option()
+    @data_option()
     @_JSON
     def change(name: str, why: str, url: str, as_json: bool) -> None:
         answer = call_api(url, "POST", f"/api/accounts/{quote(name, safe='')}/{verb}", {"why": why})

@@ -1,8 +1,7 @@
 """The JSON API under ``/api``: one table of routes, from which requests are served and OpenAPI is printed.
 
-Each handler takes typed values and returns one; the pages and the command line use the same. Changing
-requests are refused when a browser sends them from another site, and every request must name this
-host (DNS rebinding). Users and roles come with a later issue; until then the API trusts who can connect.
+Each handler takes typed values and returns one; the pages and the command line use the same. Who may ask is the
+route's own word (``needs``), checked by ``server.operators``; pages of other sites are refused (``server.origin``).
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from nightkeep import __version__
-from nightkeep.core.errors import DeniedError, NightkeepError, RequestError
+from nightkeep.core.errors import AuthenticationError, NightkeepError, RequestError
 from nightkeep.server.http import Exchange, Request
+from nightkeep.server.operators import Asker, Needs, Operators
+from nightkeep.server.origin import LOCAL_HOSTS, check_host, check_origin
 
 __all__ = ["Api", "ApiError", "NotFoundError", "Route"]
-
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
 class NotFoundError(RequestError):
@@ -47,6 +46,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     gives: Any
     takes: Any = None  # type of the JSON body
     query: Any = None  # Struct of the query's fields
+    needs: Needs | None = None  # who may ask (``server.operators``); None: to read "view", else "operator"
+    takes_asker: bool = False  # the handler is told who asks: ``asker`` (``server.operators.Asker``)
+
+    @property
+    def authority(self) -> Needs:
+        """Who may ask."""
+        return self.needs or ("view" if self.method in ("GET", "HEAD") else "operator")
 
     def pattern(self) -> re.Pattern[str]:
         """The path as an expression that finds its parameters."""
@@ -56,10 +62,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Api:
     """Serves a table of routes."""
 
-    def __init__(self, routes: list[Route], *, hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(self, routes: list[Route], operators: Operators, *, hosts: frozenset[str] = frozenset()) -> None:
+        """``hosts``: names of this host beside those of the machine itself."""
         self.routes = routes
         self._compiled = [(route, route.pattern()) for route in routes]
-        self._hosts = _LOCAL_HOSTS | hosts
+        self._operators = operators
+        self._hosts = LOCAL_HOSTS | hosts
 
     async def answer(self, exchange: Exchange) -> None:
         """Serve one request; every error is an ``ApiError`` body."""
@@ -67,26 +75,32 @@ class Api:
             value = await self._dispatch(exchange.request)
         except NightkeepError as error:
             facts = {"code": error.code, "message": error.message, **error.data}
-            exchange.respond(error.http_status, _JSON, msgspec.json.encode(ApiError(facts), enc_hook=str))
+            headers = _ASK_FOR_TOKEN if isinstance(error, AuthenticationError) else _JSON
+            exchange.respond(error.http_status, headers, msgspec.json.encode(ApiError(facts), enc_hook=str))
             return
         exchange.respond(200, _JSON, msgspec.json.encode(value, enc_hook=str))
 
     async def _dispatch(self, request: Request) -> Any:
-        self._check_origin(request)
+        check_origin(request)
+        if self._operators.is_local and not self._operators.is_operator(request):
+            check_host(request, self._hosts)  # where others can connect, nothing is told without a key or the token
         allowed = []
         for route, pattern in self._compiled:
             found = pattern.match(request.target)
             if found is None:
                 continue
             if route.method == request.method or (route.method == "GET" and request.method == "HEAD"):
-                return await route.handler(**self._arguments(route, found, request))
+                asker = self._operators.admit(request, route.authority)
+                return await route.handler(**self._arguments(route, found, request, asker))
             allowed.append(route.method)
         if allowed:
             raise RequestError(f"{request.target} takes {' or '.join(allowed)}, not {request.method}", status=405)
         raise NotFoundError(f"there is nothing at {request.target}; GET /api/openapi.json lists what there is")
 
-    def _arguments(self, route: Route, found: re.Match[str], request: Request) -> dict[str, Any]:
+    def _arguments(self, route: Route, found: re.Match[str], request: Request, asker: Asker) -> dict[str, Any]:
         arguments: dict[str, Any] = {name: unquote(value) for name, value in found.groupdict().items()}
+        if route.takes_asker:
+            arguments["asker"] = asker
         try:
             if route.query is not None:
                 fields = dict(parse_qsl(request.query, keep_blank_values=True))
@@ -96,17 +110,6 @@ class Api:
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RequestError(f"{route.method} {route.path}: {error}") from error
         return arguments
-
-    def _check_origin(self, request: Request) -> None:
-        host = request.headers.get("host", "")
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if host and name not in self._hosts:
-            raise DeniedError(
-                f"host {host!r} is not served here; use the address that 'nightkeep up' printed", rule="api.host"
-            )
-        origin = request.headers.get("origin")
-        if origin is not None and request.method not in ("GET", "HEAD") and origin.split("//", 1)[-1] != host:
-            raise DeniedError(f"a page of {origin!r} may not change anything here", rule="api.origin")
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document of the table."""
@@ -119,11 +122,27 @@ class Api:
             "openapi": "3.1.0",
             "info": {"title": "Nightkeep", "version": __version__},
             "paths": paths,
-            "components": {"schemas": components},
+            "components": {"schemas": components, "securitySchemes": _SCHEMES},
         }
 
 
-_JSON = [("content-type", "application/json"), ("cache-control", "no-store")]
+_JSON = [
+    ("content-type", "application/json"),
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+]
+_ASK_FOR_TOKEN = [*_JSON, ("www-authenticate", 'Bearer realm="nightkeep"')]
+_SCHEMES = {
+    "operator": {"type": "http", "scheme": "bearer", "description": "operator.token of the data directory"},
+    "key": {"type": "http", "scheme": "bearer", "description": "a virtual key"},
+}
+_SECURITY: dict[Needs, list[dict[str, list[str]]]] = {
+    "none": [],
+    "key": [{}, {"key": []}, {"operator": []}],
+    "view": [{}, {"operator": []}],
+    "operator": [{"operator": []}],
+}
+"""What each need is in OpenAPI's words; ``{}``: on an open gateway nothing."""
 
 
 def _schema(kind: Any) -> dict[str, Any]:
@@ -146,6 +165,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "operationId": inspect.unwrap(route.handler).__name__,
         "parameters": parameters,
+        "security": _SECURITY[route.authority],
         "responses": {
             "200": {"description": "Done", "content": {"application/json": {"schema": _schema(route.gives)}}},
             "4XX": error,

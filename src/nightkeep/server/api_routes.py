@@ -12,6 +12,7 @@ from nightkeep.core.errors import UnknownModelError
 from nightkeep.models.leases import AccountView
 from nightkeep.models.routing import Route as ModelRoute
 from nightkeep.server.api import Api, NotFoundError, Route
+from nightkeep.server.operators import Asker, Needs, Operators
 
 __all__ = ["Accounts", "Ask", "Health", "Keep", "Readiness", "Reloaded", "Status", "make_api"]
 
@@ -118,12 +119,20 @@ class Keep(Protocol):
         ...
 
 
-def make_api(keep: Keep, version: str, hosts: frozenset[str] = frozenset(), more: Iterable[Route] = ()) -> Api:
+def make_api(
+    keep: Keep,
+    version: str,
+    operators: Operators,
+    hosts: frozenset[str] = frozenset(),
+    more: Iterable[Route] = (),
+) -> Api:
     """The API over a running gateway; ``more`` are the operations of its controls (``server.api_*``)."""
     api = _Endpoints(keep, version)
     table = [
-        _get("/api/health", "The process answers", api.health, Health),
-        _get("/api/ready", "Whether a call could be served now", api.ready, Readiness),
+        _get("/api/health", "The process answers", api.health, Health, "none"),
+        msgspec.structs.replace(
+            _get("/api/ready", "Whether a call could be served now", api.ready, Readiness, "none"), takes_asker=True
+        ),
         _get("/api/status", "The gateway at a glance", api.status, Status),
         _get("/api/accounts", "Every account as it stands", api.list_accounts, Accounts),
         _get("/api/accounts/{account}", "One account", api.show_account, AccountView),
@@ -131,12 +140,12 @@ def make_api(keep: Keep, version: str, hosts: frozenset[str] = frozenset(), more
         _post("/api/accounts/{account}/disable", "Take an account out", api.disable_account, AccountView, Why),
         _post("/api/accounts/{account}/reset", "Let an account begin afresh", api.reset_account, AccountView, Why),
         _get("/api/models", "The names that clients may ask for", api.list_models, Models),
-        _post("/api/route/explain", "What would serve a request, and why", api.explain_route, ModelRoute, Ask),
+        _post("/api/route/explain", "What would serve a request, and why", api.explain_route, ModelRoute, Ask, "view"),
         _post("/api/reload", "Take the settings file anew", api.reload_settings, Reloaded, None),
         *more,
-        _get("/api/openapi.json", "This document", api.openapi, dict[str, Any]),
+        _get("/api/openapi.json", "This document", api.openapi, dict[str, Any], "none"),
     ]
-    made = Api(table, hosts=hosts)
+    made = Api(table, operators, hosts=hosts)
     api.document = made.openapi
     return made
 
@@ -152,8 +161,9 @@ class _Endpoints:
     async def health(self) -> Health:
         return Health(status="ok", version=self._version)
 
-    async def ready(self) -> Readiness:
-        return self._keep.readiness()
+    async def ready(self, asker: Asker) -> Readiness:
+        found = self._keep.readiness()
+        return found if asker.may_view else msgspec.structs.replace(found, problems=())  # they name accounts
 
     async def status(self) -> Status:
         return self._keep.status()
@@ -197,12 +207,12 @@ class _Endpoints:
         return self.document()
 
 
-def _get(path: str, summary: str, handler: Any, gives: Any) -> Route:
-    return Route(method="GET", path=path, summary=summary, handler=handler, gives=gives)
+def _get(path: str, summary: str, handler: Any, gives: Any, needs: Needs | None = None) -> Route:
+    return Route(method="GET", path=path, summary=summary, handler=handler, gives=gives, needs=needs)
 
 
-def _post(path: str, summary: str, handler: Any, gives: Any, takes: Any) -> Route:
-    return Route(method="POST", path=path, summary=summary, handler=handler, gives=gives, takes=takes)
+def _post(path: str, summary: str, handler: Any, gives: Any, takes: Any, needs: Needs | None = None) -> Route:
+    return Route(method="POST", path=path, summary=summary, handler=handler, gives=gives, takes=takes, needs=needs)
 
 
 def _find(keep: Keep, account: str) -> AccountView:

@@ -63,8 +63,8 @@ class App:
     def _list_models(self, exchange: Exchange) -> None:
         wire = self._models.wire_of(exchange.request)
         try:
-            self._doors.authenticate(exchange.request)
-            body: Any = self._models.answer(exchange.request, wire)
+            caller = self._doors.authenticate(exchange.request)
+            body: Any = self._models.answer(exchange.request, wire, caller.may_ask_for)
         except NightkeepError as error:
             refuse(exchange, wire, error)
             return

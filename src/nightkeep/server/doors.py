@@ -21,6 +21,7 @@ from nightkeep.models.sessions import Sessions, agent_name, session_key
 from nightkeep.models.wire import CODECS
 from nightkeep.models.wire.base import Operation, Wire
 from nightkeep.server.http import Exchange, Request
+from nightkeep.server.origin import LOCAL_HOSTS, check_page
 
 __all__ = ["DOORS", "GEMINI_PREFIXES", "DoorKeeper", "DoorSettings", "refuse"]
 
@@ -101,7 +102,7 @@ class DoorKeeper:
             _check_alt(request.query)
         body = request.body if "content-encoding" not in headers else self._decompressed(headers, request.body)
         head = CODECS[door.wire].head(body, path_model, stream=stream)
-        tag = headers.get("x-nightkeep-tag")
+        tag = headers.get("x-nightkeep-tag") or caller.default_tag
         caller.check(head.model, tag)
         started = self._clock.monotonic()
         now = self._clock.now()
@@ -126,7 +127,9 @@ class DoorKeeper:
         )
 
     def authenticate(self, request: Request) -> Caller:
-        """Who is asking. Raises AuthenticationError."""
+        """Who is asking. Raises AuthenticationError; DeniedError for a web page where no key is asked for."""
+        if self.keys.is_open:
+            check_page(request, LOCAL_HOSTS)
         query_key = parse_qs(request.query).get("key", [None])[0] if "key=" in request.query else None
         return self.keys.authenticate(presented_key(request.headers, query_key), self._clock.now())
 

@@ -29,11 +29,11 @@ class ModelList:
             return Wire.GEMINI
         return Wire.ANTHROPIC_MESSAGES if "anthropic-version" in headers else Wire.OPENAI_CHAT
 
-    def answer(self, request: Request, wire: Wire) -> dict[str, Any]:
-        """The list, or one entry of it. Raises UnknownModelError for a name that is not served."""
+    def answer(self, request: Request, wire: Wire, may_see: Callable[[str], bool]) -> dict[str, Any]:
+        """What the caller may see of the list, or one entry. Raises UnknownModelError: the name is not served to it."""
         wanted = unquote(request.target.split("/models", 1)[1].strip("/"))
         entry = _ENTRIES[wire]
-        names = self._names()
+        names = [name for name in self._names() if may_see(name)]
         if wanted:
             if wanted not in names:
                 raise UnknownModelError(f"model {wanted!r} is not served here; GET /v1/models lists what is")

@@ -187,7 +187,8 @@ class Stage:
 
     async def api(self, method: str, target: str, body: Any = None) -> Any:
         """One request at the gateway's API."""
-        return (await self.send(self.gateway_url, method, target, body)).json
+        token = (self.directory / "data" / "operator.token").read_text().strip()
+        return (await self.send(self.gateway_url, method, target, body, {"authorization": f"Bearer {token}"})).json
 
     # -- checking
 
