@@ -41,6 +41,7 @@ class AttemptRecord(msgspec.Struct, kw_only=True):
     retry_after_s: float | None = None
     usage: Usage | None = None
     cost: MicroUsd | None = None  # None: unpriced, or not known
+    uncached: MicroUsd | None = None  # what it would have cost without the provider's cache (``ledger_rows``)
     basis: Basis = "none"
     price: str = ""  # the version of the price that was used (``models.prices``)
     reserved: MicroUsd | None = None  # what was held for it before it left; None where no budget in USD is above it

@@ -23,6 +23,7 @@ from nightkeep.core.outcome import Outcome
 from nightkeep.models.call_record import CallRecord
 from nightkeep.models.call_retention import purge
 from nightkeep.models.call_rows import INTERRUPTED, RUNNING, attempt_rows, call_row, save_bodies, write_rows
+from nightkeep.models.ledger_rows import sent_rows, write_ledger
 from nightkeep.models.sessions import Sessions
 from nightkeep.store.port import Store, Transaction, Value
 
@@ -56,9 +57,16 @@ class CallLog:
     """Writes calls down. A ``CallSink``, for one event loop."""
 
     def __init__(
-        self, store: Store, policy: RecordPolicy, sessions: Sessions, clock: Clock, randomness: Randomness
+        self,
+        store: Store,
+        policy: RecordPolicy,
+        sessions: Sessions,
+        clock: Clock,
+        randomness: Randomness,
+        owner: str = "",
     ) -> None:
         self.policy = policy
+        self.owner = owner  # the process, as its reservations name it; written into the ledger
         self.lost = 0  # calls that are not in the record
         self.bodies_lost = 0  # calls that are, without the bodies that the policy keeps
         self._store = store
@@ -154,7 +162,7 @@ class CallLog:
             finished, self._finished = self._finished[:_MOST_IN_A_GROUP], self._finished[_MOST_IN_A_GROUP:]
             if finished or lasting:
                 self._finished_bytes -= sum(map(_body_bytes, finished))
-                self._hand_over(_Group(finished, lasting, self._sessions.take_changed()))
+                self._hand_over(_Group(finished, lasting, self._sessions.take_changed(), self.owner))
         if self._young:
             self._flush_in(_FLUSH_S)
 
@@ -200,7 +208,7 @@ class CallLog:
             self._finished[:0] = finished[:room]
         elif len(finished) > 1:
             for record in finished:
-                self._hand_over(_Group([record], [], []))
+                self._hand_over(_Group([record], [], [], self.owner))
         else:
             self._lose(len(finished), str(error))
 
@@ -231,17 +239,20 @@ class CallLog:
         self._young.clear()
         finished, self._finished = self._finished, []
         if finished or running:
-            self._hand_over(_Group(finished, running, self._sessions.take_changed()))
+            self._hand_over(_Group(finished, running, self._sessions.take_changed(), self.owner))
 
 
 class _Group:
     """What is written together; rows are made by the writer's thread, not by the event loop's."""
 
-    __slots__ = ("_lasting", "_trying", "finished", "runs")
+    __slots__ = ("_lasting", "_owner", "_trying", "finished", "runs")
 
-    def __init__(self, finished: list[CallRecord], lasting: list[CallRecord], runs: list[tuple[Value, ...]]) -> None:
+    def __init__(
+        self, finished: list[CallRecord], lasting: list[CallRecord], runs: list[tuple[Value, ...]], owner: str
+    ) -> None:
         self.finished = finished
         self.runs = runs
+        self._owner = owner
         # These go on changing while the writer works, so their rows are made here.
         self._lasting = [call_row(record, RUNNING) for record in lasting]
         self._trying = [row for record in lasting for row in attempt_rows(record)]
@@ -250,11 +261,14 @@ class _Group:
         """Write it."""
         transaction.insert(Sessions.INTO, self.runs, Sessions.AFTER)
         calls, attempts = self._lasting.copy(), self._trying.copy()
+        spent: list[tuple[Value, ...]] = []
         for record in self.finished:
             bodies = save_bodies(transaction, record) if record.keeps_bodies else (None, None)
             calls.append(call_row(record, record.outcome, *bodies))
             attempts += attempt_rows(record)
+            spent += sent_rows(record, self._owner)
         write_rows(transaction, calls, attempts)
+        write_ledger(transaction, spent)
 
 
 def _body_bytes(record: CallRecord) -> int:

@@ -49,6 +49,8 @@ def answer_control(sim: Controlled, exchange: Exchange) -> None:
             _json(exchange, {**sim.book.stats(), "accounts": _accounts(sim)})
         case "GET", "/sim/usage":
             _usage(sim, exchange, query)
+        case "GET", "/sim/usage/requests":
+            _billed(sim, exchange, query)
         case "GET", "/sim/faults":
             _json(exchange, FAULTS)
         case "GET", "/sim/scenario":
@@ -66,9 +68,27 @@ def _accounts(sim: Controlled) -> list[dict[str, str | int]]:
     return [{"provider": name, **row} for name, section in sim.sections.items() for row in section.accounts.states()]
 
 
+def _wants_csv(exchange: Exchange, query: dict[str, list[str]]) -> bool:
+    return query.get("format", [""])[0] == "csv" or "text/csv" in exchange.request.headers.get("accept", "")
+
+
+def _billed(sim: Controlled, exchange: Exchange, query: dict[str, list[str]]) -> None:
+    """The bill request by request; ``since`` is a time, in seconds since 1970."""
+    try:
+        since = float(query.get("since", ["0"])[0])
+    except ValueError:
+        _json(exchange, {"error": "since: seconds since 1970"}, 400)
+        return
+    provider = query["provider"][0] if "provider" in query else None
+    if _wants_csv(exchange, query):
+        body = sim.book.billed_csv(since, provider).encode()
+        exchange.respond(200, [("content-type", "text/csv; charset=utf-8"), _MARK], body)
+        return
+    _json(exchange, {"simulated": True, "requests": list(sim.book.billed_requests(since, provider))})
+
+
 def _usage(sim: Controlled, exchange: Exchange, query: dict[str, list[str]]) -> None:
-    wants_csv = query.get("format", [""])[0] == "csv" or "text/csv" in exchange.request.headers.get("accept", "")
-    if wants_csv:
+    if _wants_csv(exchange, query):
         exchange.respond(200, [("content-type", "text/csv; charset=utf-8"), _MARK], sim.book.usage_csv().encode())
         return
     _json(exchange, {"simulated": True, "usage": sim.book.usage()})

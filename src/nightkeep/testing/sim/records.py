@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter, deque
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,6 +22,12 @@ from nightkeep.testing.sim.script import Tokens
 __all__ = ["Bill", "PriceList", "Record", "Records"]
 
 _KEPT = 1000
+_KEPT_BILLED = 1_000_000
+_LONGEST_NAME = 200
+_REQUEST_COLUMNS = (
+    *("at_s", "number", "provider", "account", "model", "client_request_id"),
+    *(*Tokens.__struct_fields__, "micro_usd", "usd"),
+)
 _COLUMNS = ("provider", "account", "model", *Tokens.__struct_fields__, "requests", "usd")
 _KEPT_BODY_BYTES = 64 << 10
 _PICO = 1_000_000  # pico-dollars per token at $1 per million tokens
@@ -84,6 +91,17 @@ class Bill(msgspec.Struct, kw_only=True):
         return format_usd(micro_usd_from_pico(self.pico_usd))
 
 
+class Billed(msgspec.Struct, frozen=True, gc=False):
+    """One request on the bill, kept small: a million of them are about 300 MB."""
+
+    number: int
+    at_s: float
+    key: tuple[str, str, str]  # provider, account, model: that of its bill
+    client_request_id: str  # header x-client-request-id, as the client sent it
+    tokens: Tokens
+    pico_usd: int
+
+
 class PriceList:
     """Prices by model glob; no price, no charge."""
 
@@ -118,6 +136,8 @@ class Records:
     def __init__(self) -> None:
         self.last: deque[Record] = deque(maxlen=_KEPT)
         self.bills: dict[tuple[str, str, str], Bill] = {}
+        self.billed: deque[Billed] = deque(maxlen=_KEPT_BILLED)
+        self._keys: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
         self.open_streams = 0
         self.most_open_streams = 0
@@ -137,7 +157,11 @@ class Records:
 
     def charge(self, record: Record, tokens: Tokens, pico_usd: int) -> None:
         """Put ``tokens`` on the bill."""
-        bill = self.bills.setdefault((record.provider, record.account, record.model), Bill())
+        key = (record.provider, record.account, record.model)
+        key = self._keys.setdefault(key, key)
+        bill = self.bills.setdefault(key, Bill())
+        name = record.headers.get("x-client-request-id", "")[:_LONGEST_NAME]
+        self.billed.append(Billed(record.number, record.at_s, key, name, tokens, pico_usd))
         bill.requests += 1
         bill.input += tokens.input
         bill.cached += tokens.cached
@@ -184,4 +208,30 @@ class Records:
         writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.usage())
+        return out.getvalue()
+
+    def billed_requests(self, since_s: float = 0.0, provider: str | None = None) -> Iterator[dict[str, Any]]:
+        """The bill request by request, each rounded up to the micro-dollar; of the last million."""
+        for billed in self.billed:
+            name, account, model = billed.key
+            if billed.at_s >= since_s and provider in (None, name):
+                micro = micro_usd_from_pico(billed.pico_usd)
+                yield {
+                    "at_s": billed.at_s,
+                    "number": billed.number,
+                    "provider": name,
+                    "account": account,
+                    "model": model,
+                    "client_request_id": billed.client_request_id,
+                    **msgspec.to_builtins(billed.tokens),
+                    "micro_usd": micro,
+                    "usd": format_usd(micro),
+                }
+
+    def billed_csv(self, since_s: float = 0.0, provider: str | None = None) -> str:
+        """The same as CSV."""
+        out = io.StringIO()
+        writer = csv.DictWriter(out, _REQUEST_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.billed_requests(since_s, provider))
         return out.getvalue()

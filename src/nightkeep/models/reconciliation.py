@@ -1,0 +1,297 @@
+"""Settling the ledger with a provider's report: read what the ledger knows, plan, book, tell who waits for it.
+
+The comparing is ``models.reconcile``'s. Doing it twice changes nothing, doing it twice at once neither: an adjustment's
+id follows from what it corrects, and the second of two equal ones is not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from nightkeep.core.clock import Clock, Randomness, new_id
+from nightkeep.models.call_rows import epoch_ms
+from nightkeep.models.ledger_rows import CLASSES, request_id, row_id
+from nightkeep.models.reconcile import (
+    OURS,
+    Adjustment,
+    Attribution,
+    Difference,
+    Known,
+    KnownTotal,
+    Period,
+    Plan,
+    by_request,
+    plan_requests,
+    plan_totals,
+)
+from nightkeep.models.usage_report import Billed
+from nightkeep.store.port import Row, Store, Transaction, Value
+
+__all__ = ["Attribute", "OnSettled", "Reads", "Reconciliation", "find_differences", "reconcile", "summary"]
+
+Attribute = Callable[[Billed], Attribution | None]
+"""Says to whom a billed request belongs that neither the ledger nor the record knows; None where it cannot."""
+
+OnSettled = Callable[[Sequence[Adjustment]], Awaitable[None]]
+"""Is told what was booked, once it is durable: budgets give back what a crash had left open."""
+
+_CHUNK: Final = 400
+_DAY_MS: Final = 86_400_000
+_TOKENS: Final = tuple(f"{name}_tokens" for name in CLASSES)
+_KNOWN: Final = (
+    "SELECT request_id, coalesce(min(CASE WHEN kind = 'attempt' THEN id END), min(id)), min(at), max(ended_at), "
+    "min(provider), min(account), min(model), max(scope), max(owner), "
+    f"{', '.join(f'sum({name})' for name in _TOKENS)}, "
+    "sum(cost_micro_usd), sum(is_estimate), sum(estimated_micro_usd), sum(is_unpriced), count(*) FROM ledger"
+)
+_WHO: Final = (
+    "SELECT id, scope, tag, task, agent, key_name, run_id, asked, alias, provider, account, served, outcome "
+    "FROM calls WHERE id IN ({marks})"
+)
+_TRIED: Final = "SELECT call_id, n, provider, account, model FROM attempts WHERE call_id IN ({marks})"
+_AMOUNTS: Final = f"{', '.join(_TOKENS)}, cost_micro_usd, is_estimate, estimated_micro_usd, is_unpriced"
+_COPIED: Final = (
+    "call_id, n, run_id, scope, tag, task, agent, key_name, release_name, provider, account, model, asked, alias, "
+    "price, outcome, request_id, owner"
+)
+_CORRECT: Final = (
+    f"INSERT INTO ledger (id, at, ended_at, booked_at, kind, basis, adjusts, note, {_AMOUNTS}, {_COPIED}) "
+    f"SELECT ?, at, ended_at, ?, 'adjustment', 'bill', ?, ?, {', '.join('?' * 10)}, {_COPIED} FROM ledger "
+    "WHERE id = ? ON CONFLICT (id) DO NOTHING RETURNING 1"
+)
+_NEW_COLUMNS: Final = (
+    f"id, at, ended_at, booked_at, kind, basis, note, {_AMOUNTS}, call_id, n, run_id, scope, tag, task, agent, "
+    "key_name, release_name, provider, account, model, asked, alias, price, outcome, request_id, owner"
+)
+_NEW: Final = (
+    f"INSERT INTO ledger ({_NEW_COLUMNS}) VALUES ({', '.join('?' * len(_NEW_COLUMNS.split(',')))}) "
+    "ON CONFLICT (id) DO NOTHING RETURNING 1"
+)
+_DONE: Final = (
+    "INTO reconciliations (id, at, made_by, provider, account, since_at, until_at, billed_requests, billed_micro_usd, "
+    "booked, booked_micro_usd, differences)"
+)
+_MOST_DIFFERENCES: Final = 10_000  # kept with the reconciliation; all are returned
+
+
+class Reads(Protocol):
+    """Where the ledger can be read: a store, or a snapshot of one."""
+
+    async def read(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run a query. Raises StoreError."""
+        ...
+
+
+class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a comparison has found, and what of it was booked. Money in micro-dollars."""
+
+    providers: tuple[str, ...]
+    is_by_request: bool  # False: the report names no requests, sums were compared
+    is_dry_run: bool
+    billed_requests: int
+    billed_micro_usd: int
+    before_micro_usd: int  # of what was compared, in the ledger
+    after_micro_usd: int  # the same, with what was booked (or, in a dry run, would be)
+    differences: list[Difference]
+    adjustments: list[Adjustment]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the ledger now says what the provider does, to the micro-dollar."""
+        return self.after_micro_usd == self.billed_micro_usd
+
+
+async def find_differences(
+    ledger: Reads, lines: list[Billed], providers: Sequence[str], period: Period, attribute: Attribute | None = None
+) -> tuple[Plan, bool]:
+    """Compare, and book nothing; also whether it was compared request by request. Raises StoreError."""
+    if lines and not any(line.request_id for line in lines):
+        period = _whole_days(period, lines)
+        totals = await _totals(ledger, providers, period)
+        return plan_totals(totals, lines, providers[0], period), False
+    since = period.since_ms if period.since_ms is not None else min((line.at_ms for line in lines), default=None)
+    known = [] if since is None else await _known(ledger, providers, since, period.until_ms)
+    there = {entry.request_id for entry in known}
+    billed = by_request(lines)
+    known += await _known_by_name(ledger, [name for name in billed if name not in there])
+    there = {entry.request_id for entry in known}
+    who = await _attributions(ledger, [line for name, line in billed.items() if name not in there], attribute)
+    return plan_requests(known, billed, who, period), True
+
+
+async def reconcile(
+    store: Store,
+    lines: list[Billed],
+    providers: Sequence[str],
+    period: Period,
+    clock: Clock,
+    randomness: Randomness,
+    *,
+    made_by: str,
+    attribute: Attribute | None = None,
+    on_settled: OnSettled | None = None,
+) -> Reconciliation:
+    """Compare, book what is to be booked, and tell ``on_settled`` of it when it is durable.
+
+    ``providers`` are those (as the configuration names them) whose bill the report is. Raises StoreError.
+    """
+    plan, is_by_request = await find_differences(store, lines, providers, period, attribute)
+    booked: list[Adjustment] = []
+    if plan.adjustments:
+        now = clock.now()
+        name = new_id("reconciliation", now, randomness)
+
+        def book(transaction: Transaction) -> list[Adjustment]:
+            done = [each for each in plan.adjustments if _book(transaction, each, epoch_ms(now))]
+            if done:
+                transaction.insert(_DONE, [_done_row(name, epoch_ms(now), made_by, providers, period, plan, done)])
+            return done
+
+        booked = await store.write(book)
+    if booked and on_settled is not None:
+        await on_settled(booked)
+    return summary(plan, booked, providers, is_by_request=is_by_request, is_dry_run=False)
+
+
+def summary(
+    plan: Plan, booked: list[Adjustment], providers: Sequence[str], *, is_by_request: bool, is_dry_run: bool
+) -> Reconciliation:
+    """A plan and what was booked of it (in a dry run: would be) as one value."""
+    return Reconciliation(
+        providers=tuple(providers),
+        is_by_request=is_by_request,
+        is_dry_run=is_dry_run,
+        billed_requests=plan.billed_requests,
+        billed_micro_usd=plan.billed_micro_usd,
+        before_micro_usd=plan.ours_micro_usd,
+        after_micro_usd=plan.ours_micro_usd + sum(each.micro_usd for each in booked),
+        differences=plan.differences,
+        adjustments=booked,
+    )
+
+
+# -- reading
+
+
+def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    found = list(dict.fromkeys(values))
+    for at in range(0, len(found), _CHUNK):
+        yield found[at : at + _CHUNK]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+async def _known(ledger: Reads, providers: Sequence[str], since_ms: int, until_ms: int) -> list[Known]:
+    sql = (
+        f"{_KNOWN} WHERE at >= ? AND at <= ? AND request_id <> '' AND provider IN ({_marks(providers)}) "
+        "GROUP BY request_id"
+    )
+    return [_read_known(row) for row in await ledger.read(sql, [since_ms, until_ms, *providers])]
+
+
+async def _known_by_name(ledger: Reads, requests: Iterable[str]) -> list[Known]:
+    """What the ledger has of certain requests, whenever they were."""
+    found: list[Known] = []
+    for names in _chunks(requests):
+        ids = [row for name in names for row in _row_ids(name)]
+        sql = f"{_KNOWN} WHERE id IN ({_marks(ids)}) OR adjusts IN ({_marks(ids)}) GROUP BY request_id"
+        found += [_read_known(row) for row in await ledger.read(sql, [*ids, *ids])]
+    return found
+
+
+def _row_ids(request: str) -> list[str]:
+    ours = OURS.match(request)
+    return [f"report:{request}", *([row_id(ours[1], int(ours[2]))] if ours else [])]
+
+
+def _read_known(row: Row) -> Known:
+    names = ("request_id", "row", "at_ms", "ended_ms", "provider", "account", "model", "scope", "owner")
+    facts = dict(zip(names, row[:9], strict=True))
+    amounts = dict(zip(("micro_usd", "estimates", "estimated_micro_usd", "unpriced", "rows"), row[15:], strict=True))
+    return msgspec.convert({**facts, **amounts, "classes": row[9:15]}, Known, strict=False)
+
+
+async def _attributions(ledger: Reads, lines: list[Billed], attribute: Attribute | None) -> dict[str, Attribution]:
+    """To whom requests belong that are in no row of the ledger: by the record of calls, else by who is asked."""
+    calls = {line.request_id: ours[1] for line in lines if (ours := OURS.match(line.request_id))}
+    who: dict[str, Attribution] = {}
+    tried: dict[str, Row] = {}
+    for names in _chunks(calls.values()):
+        for row in await ledger.read(_WHO.format(marks=_marks(names)), names):
+            who[str(row[0])] = _attribution(row)
+        for row in await ledger.read(_TRIED.format(marks=_marks(names)), names):
+            tried[request_id(str(row[0]), int(row[1] or 0))] = row
+    found: dict[str, Attribution] = {}
+    for line in lines:
+        request = line.request_id
+        known = who.get(calls.get(request, ""))
+        if known is None and attribute is not None:
+            known = attribute(line)
+        elif known is not None and request in tried:
+            provider, account, model = map(str, tried[request][2:])
+            known = msgspec.structs.replace(known, provider=provider, account=account, model=model)
+        if known is not None:
+            found[request] = known
+    return found
+
+
+def _attribution(row: Row) -> Attribution:
+    names = ("scope", "tag", "task", "agent", "key_name", "run_id", "asked", "alias", "provider", "account", "model")
+    facts = dict(zip(names, row[1:12], strict=True))
+    return msgspec.convert({**facts, "is_running": row[12] == "running", "note": ""}, Attribution)
+
+
+def _whole_days(period: Period, lines: list[Billed]) -> Period:
+    """Days that a report without requests speaks of, where it was not said: from its first to its last."""
+    first, last = min(line.at_ms for line in lines), max(line.at_ms for line in lines)
+    since = period.since_ms if period.since_ms is not None else first
+    end = last // _DAY_MS * _DAY_MS + _DAY_MS - 1
+    return msgspec.structs.replace(
+        period, since_ms=since // _DAY_MS * _DAY_MS, until_ms=max(last, min(period.until_ms, end))
+    )
+
+
+async def _totals(ledger: Reads, providers: Sequence[str], period: Period) -> list[KnownTotal]:
+    sql = (
+        f"SELECT account, model, at / {_DAY_MS}, count(*), sum(cost_micro_usd) FROM ledger WHERE at >= ? AND at <= ? "
+        f"AND provider IN ({_marks(providers)}) GROUP BY account, model, at / {_DAY_MS}"
+    )
+    rows = await ledger.read(sql, [period.since_ms or 0, period.until_ms, *providers])
+    names = ("account", "model", "day", "requests", "micro_usd")
+    return [msgspec.convert(dict(zip(names, row, strict=True)), KnownTotal, strict=False) for row in rows]
+
+
+# -- booking
+
+
+def _book(transaction: Transaction, each: Adjustment, now_ms: int) -> bool:
+    """Write an adjustment; False where it is there already."""
+    amounts = (*each.classes, each.micro_usd, each.estimates, each.estimated_micro_usd, each.unpriced)
+    if each.adjusts is not None:
+        values: tuple[Value, ...] = (each.id, now_ms, each.adjusts, each.note, *amounts, each.adjusts)
+        return bool(transaction.execute(_CORRECT, values))
+    who = each.who
+    ours = OURS.match(each.request_id)
+    call, n = (ours[1], int(ours[2])) if ours else (None, None)
+    outcome = "interrupted" if each.basis == "report" else ""
+    values = (
+        each.id, each.at_ms, each.at_ms, now_ms, "adjustment", each.basis, each.note, *amounts,
+        call, n, who.run_id, who.scope, who.tag, who.task, who.agent, who.key_name, "", who.provider, who.account,
+        who.model, who.asked, who.alias, "", outcome, each.request_id, each.owner,
+    )  # fmt: skip
+    return bool(transaction.execute(_NEW, values))
+
+
+def _done_row(
+    name: str, now_ms: int, made_by: str, providers: Sequence[str], period: Period, plan: Plan, done: list[Adjustment]
+) -> tuple[Value, ...]:
+    differences = msgspec.json.encode(plan.differences[:_MOST_DIFFERENCES]).decode()
+    return (
+        name, now_ms, made_by, ", ".join(providers), None, period.since_ms, period.until_ms, plan.billed_requests,
+        plan.billed_micro_usd, len(done), sum(each.micro_usd for each in done), differences,
+    )  # fmt: skip
