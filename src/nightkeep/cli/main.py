@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "calls": Entry("nightkeep.cli.calls", "Look", "List, show and follow the calls that were made"),
     "accounts": Entry("nightkeep.cli.accounts", "Look", "Show accounts and their state; test their keys"),
     "route": Entry("nightkeep.cli.route", "Look", "Explain what would serve a request, and why the others lost"),
+    "keys": Entry("nightkeep.cli.keys", "Change", "Make, list, rotate and revoke the keys that clients present"),
     "config": Entry("nightkeep.cli.config", "Change", "Begin, check and show nightkeep.toml"),
     "drill": Entry("nightkeep.cli.drill", "Rehearse", "Rehearse an incident: inject faults, assert what happens"),
 }

@@ -14,7 +14,7 @@ from nightkeep.control.keys import NO_LIMITS, KeyLimits
 from nightkeep.server.api import Route
 from nightkeep.server.operators import Asker
 
-__all__ = ["Keys", "Me", "NewKey", "key_operations"]
+__all__ = ["KeyEndpoints", "Keys", "Me", "NewKey", "Reason", "Rotation", "key_operations"]
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +28,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     about: KeyView
+    is_first: bool = False  # before it, everybody who could connect was served
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
 
 def key_operations(keys: KeyStore, now: Callable[[], datetime]) -> list[Route]:
     """The operations on keys."""
-    api = _Endpoints(keys, now)
+    api = KeyEndpoints(keys, now)
     return [
         Route(method="GET", path="/api/me", summary="Who you are here, and what your key allows", handler=api.show_me,
               gives=Me, needs="key", takes_asker=True),
@@ -81,8 +82,8 @@ def _route(method: str, path: str, summary: str, handler: Any, gives: Any, takes
     return Route(method=method, path=path, summary=summary, handler=handler, gives=gives, takes=takes)
 
 
-class _Endpoints:
-    """One method for each operation."""
+class KeyEndpoints:
+    """One method for each operation, for the API and for the command line where no gateway runs."""
 
     def __init__(self, keys: KeyStore, now: Callable[[], datetime]) -> None:
         self._keys = keys
@@ -109,7 +110,9 @@ class _Endpoints:
         return Keys(keys=[view_of(each, self._now()) for each in self._keys.find(key)])
 
     async def create_key(self, body: KeyWish) -> NewKey:
-        return self._told(await self._keys.create(body, _WHO))
+        is_first = not self._keys.ring.has_keys
+        made = await self._keys.create(body, _WHO)
+        return self._told(made, is_first=is_first)
 
     async def rotate_key(self, key: str, body: Rotation) -> NewKey:
         overlap = timedelta(seconds=min(max(body.overlap_s, -1), 10**9))
@@ -121,8 +124,8 @@ class _Endpoints:
         found = {each.id: each for each in self._keys.keys}
         return Revoked(revoked=[view_of(found.get(each.id, each), self._now()) for each in ended])
 
-    def _told(self, made: MadeKey) -> NewKey:
-        return NewKey(key=made.key, about=view_of(made.about, self._now()))
+    def _told(self, made: MadeKey, *, is_first: bool = False) -> NewKey:
+        return NewKey(key=made.key, about=view_of(made.about, self._now()), is_first=is_first)
 
 
 _WHO = "operator"
