@@ -106,7 +106,7 @@ def _row(record: CallRecord, attempt: AttemptRecord, basis: str, owner: str) -> 
         usage.reasoning,
         attempt.reserved,
         cost,
-        _uncached(attempt, cost),
+        None if is_open else _uncached(attempt, cost),
         int(is_open),
         cost if is_open else 0,
         int(basis == "unpriced"),

@@ -153,6 +153,7 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     until_ms: int
     grace_ms: int = 0  # what ended, or was billed, less long ago may be on its way
     is_live: bool = False  # a gateway writes the ledger now
+    provider: str = ""  # to whom a request is booked of which only its bill is known
     books_all: bool = False  # book also what cannot be tied to a request of ours
 
 
@@ -258,7 +259,7 @@ class _Found:
     def lose(self, line: Billed, who: Attribution, names: Mapping[str, tuple[str, str]], period: Period) -> None:
         """Only the bill knows it: a crash came before it was written."""
         is_young = period.is_live and line.at_ms > period.until_ms - period.grace_ms
-        who = _named(who, line, names)
+        who = _named(who, line, names, period.provider)
         if (who.is_running and period.is_live) or is_young:
             self._name_line("in_flight", line, who, is_booked=False, note="its call has not ended, or only just has")
             return
@@ -267,7 +268,7 @@ class _Found:
 
     def meet_foreigner(self, line: Billed, period: Period) -> None:
         """Billed to our account, and never sent by us."""
-        who = msgspec.structs.replace(NOBODY, account=line.account, model=line.model)
+        who = _named(NOBODY, line, {}, period.provider)
         if period.books_all:
             self._report(line, who, "billed to this account, and not sent by this gateway")
         self._name_line("foreign", line, who, is_booked=period.books_all, note="it bears no name of ours")
@@ -350,8 +351,8 @@ class _Found:
         )
 
 
-def _named(who: Attribution, line: Billed, names: Mapping[str, tuple[str, str]]) -> Attribution:
-    provider, account = names.get(line.account, ("", line.account))
+def _named(who: Attribution, line: Billed, names: Mapping[str, tuple[str, str]], provider: str) -> Attribution:
+    provider, account = names.get(line.account, (provider, line.account))
     return msgspec.structs.replace(
         who, provider=who.provider or provider, account=who.account or account, model=who.model or line.model
     )

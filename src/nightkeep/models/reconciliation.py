@@ -7,7 +7,7 @@ id follows from what it corrects, and the second of two equal ones is not writte
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -27,10 +27,11 @@ from nightkeep.models.reconcile import (
     plan_requests,
     plan_totals,
 )
+from nightkeep.models.spending import Reads
 from nightkeep.models.usage_report import Billed
 from nightkeep.store.port import Row, Store, Transaction, Value
 
-__all__ = ["Attribute", "OnSettled", "Reads", "Reconciliation", "find_differences", "reconcile", "summary"]
+__all__ = ["Attribute", "OnSettled", "Reconciliation", "find_differences", "reconcile", "summary"]
 
 Attribute = Callable[[Billed], Attribution | None]
 """Says to whom a billed request belongs that neither the ledger nor the record knows; None where it cannot."""
@@ -77,14 +78,6 @@ _DONE: Final = (
 _MOST_DIFFERENCES: Final = 10_000  # kept with the reconciliation; all are returned
 
 
-class Reads(Protocol):
-    """Where the ledger can be read: a store, or a snapshot of one."""
-
-    async def read(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
-        """Run a query. Raises StoreError."""
-        ...
-
-
 class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
     """What a comparison has found, and what of it was booked. Money in micro-dollars."""
 
@@ -108,6 +101,7 @@ async def find_differences(
     ledger: Reads, lines: list[Billed], providers: Sequence[str], period: Period, attribute: Attribute | None = None
 ) -> tuple[Plan, bool]:
     """Compare, and book nothing; also whether it was compared request by request. Raises StoreError."""
+    period = msgspec.structs.replace(period, provider=period.provider or providers[0])
     if lines and not any(line.request_id for line in lines):
         period = _whole_days(period, lines)
         totals = await _totals(ledger, providers, period)
