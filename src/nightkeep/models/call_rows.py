@@ -11,6 +11,7 @@ from typing import Final
 
 from nightkeep.core.messages import Usage
 from nightkeep.models.call_record import AttemptRecord, CallRecord
+from nightkeep.models.classify import redacted
 from nightkeep.store.blobs import Blob, save_blobs
 from nightkeep.store.port import Transaction, Value
 
@@ -57,6 +58,8 @@ def write_rows(transaction: Transaction, calls: list[tuple[Value, ...]], attempt
 def save_bodies(transaction: Transaction, record: CallRecord) -> tuple[str | None, str | None]:
     """Keep the bodies of a call; returns the names of request and answer (partial text, where it was cut)."""
     response = record.response_body
+    if response is not None and record.error_code:  # a provider's refusal may repeat the key that it was sent
+        response = redacted(response.decode("utf-8", "replace")).encode()
     if response is None and record.partial_text is not None:
         response = record.partial_text.encode("utf-8", "replace")
     request = Blob.of(record.request_body) if record.request_body else None
