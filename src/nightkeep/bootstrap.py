@@ -21,6 +21,8 @@ from typing import Any, Literal
 import msgspec
 
 from nightkeep import __version__
+from nightkeep.bootstrap_alerts import alert_policy
+from nightkeep.bootstrap_controls import MoneyControls, budget_specs, open_money
 from nightkeep.bootstrap_keys import Authority, check_exposure, open_authority
 from nightkeep.bootstrap_pools import account_specs, gateway_settings, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
@@ -28,25 +30,30 @@ from nightkeep.config import Loaded, Settings, load, resolve_accounts
 from nightkeep.config_accounts import KeyNote
 from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
+from nightkeep.control.budget_specs import ThresholdReached
+from nightkeep.core.clock import new_id
 from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.accounts import AccountStatus
 from nightkeep.models.calls import CallLog
 from nightkeep.models.catalog import load_catalog
-from nightkeep.models.credentials import is_key_source, parse_key_source, resolve_key
 from nightkeep.models.gateway.cache import ResponseCache
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.gateway import Gateway, GatewayParts
 from nightkeep.models.gateway.idempotency import Idempotency
+from nightkeep.models.gateway.quote import QuoteAsk
 from nightkeep.models.leases import AccountView
 from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.routing import Needs, Route
 from nightkeep.models.sessions import Sessions
 from nightkeep.models.transport import HttpClient
 from nightkeep.models.upstream import AccountAccess, UpstreamAccount
-from nightkeep.ops.notices import Notifier
+from nightkeep.ops.alerts import Alerts
+from nightkeep.ops.budget_alerts import describe_threshold
 from nightkeep.server.api import Route as Operation
+from nightkeep.server.api_alerts import alert_routes
+from nightkeep.server.api_budgets import budget_operations
 from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
 from nightkeep.server.app import App
 from nightkeep.server.doors import DoorKeeper, DoorSettings
@@ -96,8 +103,11 @@ class Running:
         self._states: AccountStates | None = None
         self._log: CallLog | None = None
         self._authority: Authority | None = None
-        self._notifier = Notifier(self._client, _webhook(loaded, environ))
+        self._alerts: Alerts | None = None
+        self._money: MoneyControls | None = None
         self._server: HttpServer | None = None
+        self.owner = new_id("own", self.started_at, self._randomness)
+        self._is_alone = True  # no other process works on the same store
 
     @property
     def settings(self) -> Settings:
@@ -116,6 +126,15 @@ class Running:
         settings = self.settings
         self._store = store = SqliteStore.open(data, self.clock, pid=os.getpid())
         self._authority = authority = await open_authority(store, data, settings, self.clock)
+        self._alerts = Alerts(
+            store,
+            self._client,
+            self.clock,
+            self._randomness,
+            alert_policy(self.loaded, self._environ),
+            trouble=lambda: store.health.reason if not store.health.is_ok else "",
+        )
+        await self._alerts.open()
         if settings.is_simulated:
             self.sim = await _start_simulated(settings, self.loaded.base)
         accounts = self._resolve(self.loaded)
@@ -133,8 +152,12 @@ class Running:
         self._states.start()
         sessions = Sessions(settings.record.session_gap_s, self._randomness)
         await sessions.restore(store, self.clock.now())
-        self._log = CallLog(store, record_policy(settings), sessions, self.clock, self._randomness)
+        self._log = CallLog(store, record_policy(settings), sessions, self.clock, self._randomness, self.owner)
         await self._log.open()
+        self._money = open_money(
+            store, settings, self.owner, self.clock, self._threshold_reached, is_alone=self._is_alone
+        )
+        await self._money.open(marks_lost=self._is_alone)
         self._idempotency = Idempotency(store, self.clock, ttl_s=settings.idempotency.ttl_s)
         self._cache = _cache(settings, self.clock)
         self._directory.replace(accounts.values())
@@ -146,6 +169,7 @@ class Running:
                 directory=self._directory,
                 client=self._client,
                 states=self._states,
+                spending=self._money.spending,
                 log=self._log,
                 idempotency=self._idempotency,
                 cache=self._cache,
@@ -167,12 +191,20 @@ class Running:
         gateway = settings.gateway
         self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
 
+    def _threshold_reached(self, reached: ThresholdReached) -> None:
+        if self._alerts is not None:
+            self._alerts.raise_(describe_threshold(reached))
+
     def _more_operations(self) -> list[Operation]:
         """The operations of the controls, a line each."""
-        return [*(self._authority.operations() if self._authority is not None else ())]
+        money = self._money
+        budgets = budget_operations(money.budgets, money.calibrations, self._plan_quote) if money is not None else []
+        alerts = alert_routes(self._alerts) if self._alerts is not None else []
+        return [*budgets, *alerts, *(self._authority.operations() if self._authority is not None else ())]
 
     def _account_changed(self, change: Change) -> None:
-        self._notifier.tell(change)
+        if self._alerts is not None:
+            self._alerts.tell(change)
         if self._states is not None:
             self._states.note(change)
 
@@ -216,6 +248,9 @@ class Running:
         needs = Needs(context_tokens=ask.tokens)
         return self._gateway.parts.routes.plan(ask.model, tag=ask.tag, task=ask.task, needs=needs)
 
+    def _plan_quote(self, ask: QuoteAsk) -> Route:
+        return self.explain(Ask(model=ask.model, tag=ask.tag, task=ask.task, tokens=ask.input_tokens))
+
     def readiness(self) -> Readiness:
         """Whether a call could be served now."""
         views = self.accounts()
@@ -244,6 +279,7 @@ class Running:
             connections=len(server.connections) if server is not None else 0,
             memory_mb=round(_resident_bytes() / 1e6, 1),
             record=self._record_health(),
+            alerts=msgspec.to_builtins(self._alerts.health()) if self._alerts is not None else {},
             notes=tuple(f"{note.account}: {note.what}" for note in self.notes),
         )
 
@@ -275,13 +311,16 @@ class Running:
             self.sim = await _start_simulated(settings, loaded.base)
         accounts = self._resolve(loaded)
         routes = route_table(settings, self._simulated_specs())
-        webhook = _webhook(loaded, self._environ)
+        alerts = alert_policy(loaded, self._environ)
         self._book.reconfigure(pool_specs(settings), account_specs(settings, accounts), tag_limits=tag_limits(settings))
         # Nothing below can fail: from here on the new settings hold.
         self._directory.replace(accounts.values())
         self._gateway.parts.routes = routes
         self._gateway.parts.settings = gateway_settings(settings)
-        self._notifier.webhook = webhook
+        if self._alerts is not None:
+            self._alerts.configure(alerts)
+        if self._money is not None:
+            self._money.budgets.reconfigure(budget_specs(settings))
         if self._authority is not None:
             self._authority.configure(settings)
         self._doors.settings = _door_settings(settings)
@@ -312,7 +351,8 @@ class Running:
         """Stop accepting, let answers in flight end for ``grace_s`` seconds, and leave everything in order."""
         if self._server is not None:
             await self._server.close(grace_s)
-        await self._notifier.close()
+        if self._alerts is not None:
+            await self._alerts.close()
         self._client.close()
         if self._log is not None:
             self._log.close()
@@ -320,6 +360,8 @@ class Running:
             self._states.close()
         if self._authority is not None:
             await self._authority.close()
+        if self._money is not None:
+            await self._money.close()
         if self._store is not None:
             await self._store.close()
         if self.sim is not None:
@@ -349,14 +391,6 @@ def _overridden(loaded: Loaded, overrides: Mapping[str, Any]) -> Loaded:
         return loaded
     gateway = loaded.settings.gateway.model_copy(update=dict(overrides))
     return msgspec.structs.replace(loaded, settings=loaded.settings.model_copy(update={"gateway": gateway}))
-
-
-def _webhook(loaded: Loaded, environ: Mapping[str, str]) -> str | None:
-    """The address that notices go to; with many services it is itself a secret, kept elsewhere."""
-    webhook = loaded.settings.notify.webhook
-    if webhook is None or not is_key_source(webhook):
-        return webhook
-    return resolve_key(parse_key_source(webhook), environ, loaded.base).secret.reveal().strip()
 
 
 def _stamp(path: Path) -> Stamp | None:

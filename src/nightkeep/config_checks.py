@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from nightkeep.config_messages import suggest
-from nightkeep.config_models import DEFAULT_POOL, Account, Settings
+from nightkeep.config_models import DEFAULT_POOL, Account, Budget, Settings
 from nightkeep.models.catalog import load_catalog
 from nightkeep.models.policies import TaskType
 from nightkeep.models.providers import PROVIDERS
@@ -338,9 +338,32 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
 
 
 def _budgets(settings: Settings) -> Iterator[Finding]:
-    if settings.budgets:
-        yield Finding(
-            ("budgets",),
-            "budgets are not enforced by this version",
-            "remove [[budgets]]; a limit that is not kept would be worse than none",
-        )
+    seen: dict[tuple[object, ...], int] = {}
+    for number, budget in enumerate(settings.budgets):
+        path = ("budgets", number)
+        amounts = {"usd": budget.usd, "tokens": budget.tokens, "requests": budget.requests}
+        given = [name for name, amount in amounts.items() if amount is not None]
+        if not given:
+            yield Finding(path, "it limits nothing", "add usd, tokens or requests")
+        if budget.reserve and (budget.usd is None or sum(budget.reserve.values()) > budget.usd):
+            yield Finding((*path, "reserve"), "more is reserved than there is", "reserve less than usd")
+        if budget.per in ("run", "once") and (budget.resets_at or budget.resets_on):
+            yield Finding((*path, "per"), f"a budget per {budget.per} never resets", "leave resets_at out")
+        if budget.resets_on and budget.per != "week":
+            yield Finding((*path, "resets_on"), "only a week begins on a weekday", 'write per = "week"')
+        for name in given:
+            place = (budget.scope, budget.per, budget.resets_at, budget.resets_on, name)
+            if place in seen:
+                other = seen[place] + 1
+                yield Finding(path, f"budget {other} limits {name} of the same scope and window", "keep one of them")
+            seen[place] = number
+        yield from _thresholds(path, budget)
+
+
+def _thresholds(path: tuple[str | int, ...], budget: Budget) -> Iterator[Finding]:
+    for at, threshold in enumerate(budget.thresholds or ()):
+        where = (*path, "thresholds", at)
+        if threshold.do == "degrade" and not threshold.to:
+            yield Finding(where, "it does not say to which model", 'add to = "a cheaper alias"')
+        elif threshold.to and threshold.do != "degrade":
+            yield Finding(where, f"{threshold.do} goes to no other model", "leave to out")

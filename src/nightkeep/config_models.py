@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from nightkeep.config_notify import Heartbeat, NotifyChannel
 from nightkeep.core.errors import NightkeepError
 from nightkeep.core.scope import parse_scope
 from nightkeep.models.credentials import is_key_source, parse_key_source
@@ -23,6 +24,7 @@ from nightkeep.models.credentials import is_key_source, parse_key_source
 __all__ = [
     "Account",
     "Budget",
+    "BudgetThreshold",
     "Cache",
     "Deadlines",
     "Gateway",
@@ -106,6 +108,13 @@ def _scope(value: str) -> str:
         return parse_scope(value)
     except NightkeepError as error:
         raise _refused(error.message, 'write a path such as "acme/triage"') from error
+
+
+def _scope_pattern(value: str) -> str:
+    """A scope, or ``acme/*``: every child of it, each for itself."""
+    if value.strip("/") == "*":
+        return "*"
+    return f"{_scope(value[:-2])}/*" if value.endswith("/*") else _scope(value)
 
 
 def _name(value: str) -> str:
@@ -285,13 +294,28 @@ class Price(_Section):
     cache_write: Usd | None = None
 
 
-class Budget(_Section):
-    """A limit on money; read, checked and refused by this version, which does not enforce it."""
+class BudgetThreshold(_Section):
+    """What happens when a share of a budget is spent."""
 
-    scope: Scope
-    usd: Usd
+    at: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    do: Literal["notify", "degrade", "interactive_only", "stop_batch", "deny"] = "notify"
+    to: Text | None = None
+
+
+class Budget(_Section):
+    """How much may be spent below a scope in a window."""
+
+    scope: Annotated[str, AfterValidator(_scope_pattern)]
+    usd: Usd | None = None
+    tokens: Count | None = None
+    requests: Count | None = None
     per: Literal["run", "hour", "day", "week", "month", "once"]
     hard: bool = True
+    resets_at: Annotated[str, AfterValidator(_reset_time)] | None = None
+    resets_on: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] | None = None
+    thresholds: Annotated[tuple[BudgetThreshold, ...], BeforeValidator(_as_tuple)] | None = None
+    reserve: dict[Name, Usd] = {}
+    strict: bool = False
 
 
 class VirtualKey(_Section):
@@ -368,6 +392,9 @@ class Notify(_Section):
     """Who is told; the log always is."""
 
     webhook: Annotated[str, AfterValidator(_webhook)] | None = None
+    channels: dict[Name, NotifyChannel] = {}
+    per_hour: Annotated[int, Field(ge=1, le=10_000)] = 20
+    heartbeat: Heartbeat | None = None
 
 
 class Sim(_Section):

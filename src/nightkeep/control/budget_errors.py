@@ -11,7 +11,7 @@ from nightkeep.core.errors import BudgetError
 from nightkeep.core.money import MicroUsd, format_usd
 from nightkeep.core.scope import ROOT
 
-__all__ = ["amount_text", "budget_error", "refusal_of", "waited_error"]
+__all__ = ["amount_text", "budget_error", "refusal_of", "refused_by", "waited_error"]
 
 _INTERACTIVE: Final = frozenset({"interactive", "monitoring", "health_check"})
 _BATCH: Final = "batch"
@@ -58,6 +58,17 @@ def refusal_of(node: Node, tag: str | None) -> Directive | None:
     if kept is not None and tag not in _INTERACTIVE:
         return _directive(node, f"{_whose(node)} is {kept.at:.0%} spent: only interactive work goes on")
     return None
+
+
+def refused_by(directive: Directive) -> BudgetError:
+    """The refusal that a threshold means."""
+    ends = directive.resets_at
+    way = f" It begins anew at {ends:%Y-%m-%d %H:%M} UTC." if ends else ""
+    return BudgetError(
+        f"{directive.why}.{way} Raise the budget in nightkeep.toml, or change its thresholds.",
+        scope=directive.scope,
+        resets_at=ends,
+    )
 
 
 def _directive(node: Node, why: str) -> Directive:

@@ -162,23 +162,19 @@ class BudgetLeases:
         )
         return {_key(row) for row in rows}
 
-    async def look(self, keys: Sequence[WindowKey]) -> list[WindowRow]:
-        """Windows as they are stored; those that nobody has used are left out."""
-        found = []
-        for key in keys:
-            rows = await self._store.read(
-                "SELECT w.used, "
-                "(SELECT COALESCE(SUM(l.amount - l.spent), 0) FROM budget_leases l WHERE l.scope = w.scope AND "
-                "l.metric = w.metric AND l.period = w.period AND l.window_start = w.window_start AND l.is_lost = 0), "
-                "(SELECT COALESCE(SUM(l.amount - l.spent), 0) FROM budget_leases l WHERE l.scope = w.scope AND "
-                "l.metric = w.metric AND l.period = w.period AND l.window_start = w.window_start AND l.is_lost = 1) "
-                "FROM budget_windows w WHERE w.scope = ? AND w.metric = ? AND w.period = ? AND w.window_start = ?",
-                key,
-            )
-            if rows:
-                used, unspent, lost = (int(value or 0) for value in rows[0])
-                found.append(WindowRow(key, used, unspent, lost))
-        return found
+    async def in_window(self, metric: str, period: str, start: int, *, most: int = 1_000) -> list[WindowRow]:
+        """Every scope's row of one kind of window, the most used first."""
+        rows = await self._store.read(
+            "SELECT w.scope, w.metric, w.period, w.window_start, w.used, "
+            "COALESCE(SUM(CASE WHEN l.is_lost = 0 THEN l.amount - l.spent ELSE 0 END), 0), "
+            "COALESCE(SUM(CASE WHEN l.is_lost = 1 THEN l.amount - l.spent ELSE 0 END), 0) "
+            "FROM budget_windows w LEFT JOIN budget_leases l ON l.scope = w.scope AND l.metric = w.metric "
+            "AND l.period = w.period AND l.window_start = w.window_start "
+            "WHERE w.metric = ? AND w.period = ? AND w.window_start = ? "
+            "GROUP BY w.scope, w.metric, w.period, w.window_start, w.used ORDER BY w.used DESC LIMIT ?",
+            (metric, period, start, most),
+        )
+        return [WindowRow(_key(row), *(int(value or 0) for value in row[4:7])) for row in rows]
 
     async def mark_lost(self, is_dead: Sequence[str] | None = None) -> int:
         """Mark the leases of processes that died: of ``is_dead``, or of everybody but this process (None)."""

@@ -16,7 +16,7 @@ from nightkeep.control.budget_specs import Action, BudgetSpec, Metric, Threshold
 from nightkeep.core.scope import ROOT, is_within, parents
 from nightkeep.core.windows import calendar_window
 
-__all__ = ["ANYBODY", "BudgetTable", "Node", "Slice"]
+__all__ = ["ANYBODY", "BudgetTable", "Node", "Slice", "instance_of", "window_of"]
 
 ANYBODY: Final = ""
 """The class of calls that have no reserve of their own."""
@@ -94,7 +94,8 @@ class Node:
 
     def slice_for(self, tag: str | None) -> Slice:
         """The slice that a call with this tag takes from."""
-        kind = tag if tag is not None and tag in self.spec.reserve else ANYBODY
+        is_kept = tag is not None and self.metric == "usd" and tag in self.spec.reserve
+        kind = tag if is_kept and tag is not None else ANYBODY
         found = self.slices.get(kind)
         if found is None:
             found = self.slices[kind] = Slice(self, kind)
@@ -104,7 +105,7 @@ class Node:
         """The limit less what only other tags may use. A soft budget has none."""
         if not self.spec.is_hard:
             return 1 << 62
-        if not self.spec.reserve:
+        if not self.spec.reserve or self.metric != "usd":
             return self.limit
         return self.limit - sum(amount for tag, amount in self.spec.reserve.items() if tag != kind)
 
@@ -178,16 +179,12 @@ class BudgetTable:
             if node.starts <= now < node.ends:
                 return node
             self.retired.append(node)
-        if spec.per in ("run", "once"):
-            starts, ends, start = -_NEVER, _NEVER, 0
-        else:
-            starts, ends = calendar_window(spec.per, now, spec.resets_at, spec.resets_on)  # type: ignore[arg-type]
-            start = int(starts)
-        key = WindowKey(instance, metric, spec.window, start)
+        starts, ends = window_of(spec, now)
+        key = WindowKey(instance, metric, spec.window, int(starts or 0))
         # A window that comes back (a clock that was set back) is the same one, with what is held in it.
         node = next((old for old in self.retired if old.key == key), None)
         if node is None:
-            node = Node(spec, metric, key, starts, ends)
+            node = Node(spec, metric, key, -_NEVER if starts is None else starts, _NEVER if ends is None else ends)
         else:
             self.retired.remove(node)
         self._nodes[place] = node
@@ -197,6 +194,13 @@ class BudgetTable:
         """Forget a node that nobody uses; it is found again when it is needed."""
         self._nodes = {place: kept for place, kept in self._nodes.items() if kept is not node}
         self._paths.clear()
+
+
+def window_of(spec: BudgetSpec, now: float) -> tuple[float | None, float | None]:
+    """Start and end of a budget's window (epoch seconds); None where it has only one."""
+    if spec.per == "run" or spec.per == "once":
+        return None, None
+    return calendar_window(spec.per, now, spec.resets_at, spec.resets_on)
 
 
 def instance_of(pattern: str, scope: str) -> str | None:

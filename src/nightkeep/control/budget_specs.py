@@ -59,8 +59,13 @@ class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True):
     resets_at: str | None = None  # "HH:MM Area/City"
     resets_on: str | None = None  # weekday
     thresholds: tuple[Threshold, ...] = DEFAULT_THRESHOLDS
-    reserve: dict[str, int] = {}  # tag -> micro-dollars (the first metric's unit) that only this tag may use
+    reserve: dict[str, int] = {}  # tag -> micro-dollars that only this tag may use
     is_strict: bool = False  # input is reserved at its upper bound, not at what experience says
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether every child has a budget of its own."""
+        return self.scope == "*" or self.scope.endswith("/*")
 
     @property
     def window(self) -> str:

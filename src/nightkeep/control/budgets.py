@@ -16,11 +16,20 @@ from typing import Final
 
 from nightkeep.control.budget_errors import budget_error, refusal_of, waited_error
 from nightkeep.control.budget_grants import Want
-from nightkeep.control.budget_leases import BudgetLeases, Drawn, WindowKey
-from nightkeep.control.budget_nodes import BudgetTable, Node, Slice
-from nightkeep.control.budget_specs import BudgetSpec, Claim, Directive, Spent, ThresholdReached
+from nightkeep.control.budget_leases import BudgetLeases, Drawn, WindowKey, WindowRow
+from nightkeep.control.budget_nodes import BudgetTable, Node, Slice, instance_of, window_of
+from nightkeep.control.budget_specs import (
+    BudgetSpec,
+    BudgetView,
+    Claim,
+    Directive,
+    Metric,
+    Spent,
+    ThresholdReached,
+)
 from nightkeep.core.clock import Clock
 from nightkeep.core.errors import StoreError
+from nightkeep.core.scope import ROOT, is_within
 
 __all__ = ["Budgets", "Reservation"]
 
@@ -55,7 +64,7 @@ class Reservation:
 class _Waiter:
     __slots__ = ("claim", "future")
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Callable[[], Claim]) -> None:
         self.claim = claim
         self.future: asyncio.Future[None] | None = None
 
@@ -115,9 +124,11 @@ class Budgets:
     # -- reserving
 
     async def reserve(
-        self, claim: Claim, *, scope: str, run: str | None, tag: str | None, deadline: float
+        self, claim: Callable[[], Claim], *, scope: str, run: str | None, tag: str | None, deadline: float
     ) -> Reservation:
         """Hold what an attempt may cost in every budget above it, waiting until ``deadline`` (monotonic seconds).
+
+        ``claim`` says what it may cost by what is known now; it is asked again after each wait.
 
         Raises:
             BudgetError: no room, and none will come in this window; or none came before the deadline.
@@ -125,8 +136,9 @@ class Budgets:
         """
         nodes = self.nodes(scope, run)
         if not nodes:
-            return Reservation(claim, claim.most, [])
-        found = self._take(claim, [node.slice_for(tag) for node in nodes], is_first=False)
+            now = claim()
+            return Reservation(now, now.most, [])
+        found = self._take(claim(), [node.slice_for(tag) for node in nodes], is_first=False)
         if isinstance(found, Reservation):
             return found
         return await self._wait(claim, scope, run, tag, deadline)
@@ -157,10 +169,13 @@ class Budgets:
             parts.append((part, amount))
         return Reservation(claim, output, parts)
 
-    async def _wait(self, claim: Claim, scope: str, run: str | None, tag: str | None, deadline: float) -> Reservation:
-        waiter, joined = _Waiter(claim), None
+    async def _wait(
+        self, ask: Callable[[], Claim], scope: str, run: str | None, tag: str | None, deadline: float
+    ) -> Reservation:
+        waiter, joined = _Waiter(ask), None
         try:
             while True:
+                claim = ask()
                 slices = [node.slice_for(tag) for node in self.nodes(scope, run)]
                 is_first = joined is not None and bool(joined.line) and joined.line[0] is waiter
                 found = self._take(claim, slices, is_first=is_first)
@@ -186,7 +201,7 @@ class Budgets:
     async def _draw_for_line(self, claim: Claim, short: Slice) -> bool:
         """Draw for the calls of a line; whether the first can be served. Raises BudgetError where it waits in vain."""
         self._check_hope(claim, short)
-        wants = [_want(each.claim, short.node) for each in list(short.line)[:_AT_ONCE]]
+        wants = [_want(each.claim(), short.node) for each in list(short.line)[:_AT_ONCE]]
         drawn = await self._draw(short, wants)
         self._check_hope(claim, short)
         return drawn.grant.can_serve
@@ -357,6 +372,34 @@ class Budgets:
             )
         )
 
+    # -- looking
+
+    async def views(self, within: str = ROOT) -> list[BudgetView]:
+        """Every budget that stands above ``within`` or below it, in its present window. Raises StoreError."""
+        await self._tell_spent(list(self._table))
+        now = self._clock.now().timestamp()
+        found = []
+        for spec in self._table.specs:
+            for metric in spec.limits:
+                found += await self._views_of(spec, metric, within, now)
+        return found
+
+    async def _views_of(self, spec: BudgetSpec, metric: Metric, within: str, now: float) -> list[BudgetView]:
+        starts, ends = window_of(spec, now)
+        rows = {row.key.scope: row for row in await self._leases.in_window(metric, spec.window, int(starts or 0))}
+        for node in self._table:  # what this process has taken ahead is not held by any call
+            row = rows.get(node.key.scope)
+            if row is not None and row.key == node.key:
+                idle = sum(part.free for part in node.slices.values())
+                rows[node.key.scope] = WindowRow(row.key, row.used - idle, row.unspent - idle, row.lost)
+        if not spec.is_pattern and spec.per != "run":
+            rows.setdefault(spec.scope, WindowRow(WindowKey(spec.scope, metric, spec.window, 0), 0, 0, 0))
+        return [
+            view_of(spec, metric, row, starts, ends)
+            for scope, row in rows.items()
+            if instance_of(spec.scope, scope) is not None and (is_within(scope, within) or is_within(within, scope))
+        ]
+
     # -- housekeeping
 
     def start(self) -> None:
@@ -451,6 +494,25 @@ class Budgets:
                 await self._close([part for part in node.slices.values() if not part.held])
             except StoreError as error:
                 log.error("the budget of %s is not given back: %s", node.key.scope, error)
+
+
+def view_of(spec: BudgetSpec, metric: Metric, row: WindowRow, starts: float | None, ends: float | None) -> BudgetView:
+    """One budget in one window, as people see it."""
+    limit, spent = spec.limits[metric], row.used - row.unspent - row.lost
+    return BudgetView(
+        scope=row.key.scope,
+        metric=metric,
+        per=spec.window,
+        is_hard=spec.is_hard,
+        limit=limit,
+        spent=spent,
+        held=row.unspent,
+        lost=row.lost,
+        left=max(0, limit - row.used),
+        window_start=datetime.fromtimestamp(starts, UTC) if starts is not None else None,
+        resets_at=datetime.fromtimestamp(ends, UTC) if ends is not None else None,
+        actions=tuple(mark.do for mark in spec.thresholds if mark.do != "notify" and spent >= mark.at * limit),
+    )
 
 
 def reset_of(node: Node) -> datetime | None:

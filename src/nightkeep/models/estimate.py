@@ -2,8 +2,8 @@
 
 Not a tokenizer: a body is JSON in a known shape, so its length says enough. Tokens are one per four bytes of ASCII
 (OpenAI's and Anthropic's rule of thumb, S10.12) or one per three bytes of other text, where scripts such as Chinese
-take about a token per character of three bytes. Measured on English, code, JSON and Chinese the guess is between
-0.8 and 1.4 of the real count, JSON's own punctuation included; ``nightkeep.models.routing`` allows for that.
+take about a token per character of three bytes. It is a rule of thumb and was never measured against tokenizers;
+what a provider really counts is learnt in ``nightkeep.models.calibration``, on which money depends.
 Media count by piece: in bodies over 16 KiB a long base64 run is taken out and counted as one image.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 from nightkeep.models.routing_specs import Needs
 from nightkeep.models.wire.base import Head, Wire
 
-__all__ = ["MEDIA_TOKENS", "estimate_tokens", "needs_of"]
+__all__ = ["MEDIA_TOKENS", "estimate_tokens", "needs_of", "without_media"]
 
 MEDIA_TOKENS: Final = 1_600
 """Anthropic's largest image (width * height / 750 at 1.15 megapixels); OpenAI's and Gemini's are cheaper."""
@@ -66,15 +66,18 @@ _MARKS: Final = {
 
 def estimate_tokens(body: bytes) -> int:
     """About how many input tokens a request body has."""
-    size = len(body)
     per_token = _BYTES_PER_TOKEN_ASCII if body.isascii() else _BYTES_PER_TOKEN_OTHER
+    size, pieces, _ = without_media(body)
+    return size // per_token + pieces * MEDIA_TOKENS + 1
+
+
+def without_media(body: bytes) -> tuple[int, int, int]:
+    """The bytes of a body that are not media, the pieces of media in it, and their bytes."""
+    size = len(body)
     if size < _LEAST_SCANNED_BYTES or not (b"base64" in body or b"inlineData" in body or b"inline_data" in body):
-        return size // per_token + 1
-    media = 0
-    for match in _BASE64.finditer(body):
-        size -= len(match[0])
-        media += 1
-    return size // per_token + media * MEDIA_TOKENS + 1
+        return size, 0, 0
+    found = [len(match[0]) for match in _BASE64.finditer(body)]
+    return size - sum(found), len(found), sum(found)
 
 
 def needs_of(wire: Wire, head: Head, body: bytes) -> Needs:

@@ -134,6 +134,7 @@ class Chooser:
             price=price,
             context_window=row.context_window if row else None,
             max_output=row.max_output if row else None,
+            thinks=bool(row and row.can and "reasoning" in row.can),
         )
 
     def _price(self, target: Target) -> Price | None:

@@ -92,6 +92,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     price: Price | None = None
     context_window: int | None = None
     max_output: int | None = None
+    thinks: bool = False  # it may think before it answers, and be billed for thoughts that it does not show
 
     @property
     def target(self) -> str:

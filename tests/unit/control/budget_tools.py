@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,10 +29,10 @@ def spec(scope: str = "acme", usd: int = 100 * CENT, per: Any = "day", **more: A
     return BudgetSpec(scope=scope, per=per, limits=more.pop("limits", {"usd": usd}), **more)
 
 
-def cents(amount: int, *, tokens: int = 1) -> Claim:
+def cents(amount: int, *, tokens: int = 1) -> Callable[[], Claim]:
     """A claim of a fixed amount."""
     pico = amount * CENT * 1_000_000
-    return Claim(
+    return lambda: Claim(
         base_pico_usd=pico,
         base_bound_pico_usd=pico,
         output_pico_usd=0,

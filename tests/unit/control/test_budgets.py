@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,13 +146,13 @@ async def test_a_target_without_a_price_never_passes_a_budget_in_dollars(tmp_pat
     )
     async with processes(tmp_path, [spec()]) as (budgets,):
         with pytest.raises(BudgetError, match="price is not known"):
-            await budgets.reserve(claim, scope="acme", run=None, tag=None, deadline=1e12)
+            await budgets.reserve(lambda: claim, scope="acme", run=None, tag=None, deadline=1e12)
 
 
-def reply(most: int, likely: int, least: int) -> Claim:
+def reply(most: int, likely: int, least: int) -> Callable[[], Claim]:
     """A cent for the request, a hundredth of a cent for each token of the answer."""
     pico = CENT * 1_000_000
-    return Claim(
+    return lambda: Claim(
         base_pico_usd=pico,
         base_bound_pico_usd=pico,
         output_pico_usd=pico // 100,
@@ -265,8 +266,8 @@ async def test_nothing_is_left_in_memory_of_scopes_that_nobody_uses(tmp_path: Pa
         clock.advance(120)
         await budgets.tick()
         assert list(budgets._table) == []
-        rows = await budgets._leases.look([WindowKey("user7", "usd", "day", int(start_of_day(clock)))])
-        assert [(row.used, row.unspent) for row in rows] == [(CENT, 0)]
+        rows = await budgets._leases.in_window("usd", "day", int(start_of_day(clock)))
+        assert [(row.used, row.unspent) for row in rows] == [(CENT, 0)] * 50
 
 
 def start_of_day(clock: FakeClock) -> float:

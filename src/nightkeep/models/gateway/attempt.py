@@ -73,6 +73,8 @@ class Failure(msgspec.Struct):
     verdict: Verdict
     body: bytes = b""
     first_byte: float | None = None
+    was_sent: bool = True  # the provider may have seen the request
+    is_answered: bool = False  # it refused: nothing is billed
 
 
 async def attempt(
@@ -87,7 +89,7 @@ async def attempt(
             outbound.origin, outbound.method, outbound.target, outbound.headers, outbound.body, first_byte_s=wait
         )
     except TransportError as error:
-        return Failure(classify_fault(error.fault, error.detail))
+        return Failure(classify_fault(error.fault, error.detail), was_sent=error.was_sent)
     first_byte = loop.time()
     try:
         return await _read(upstream, outbound, patience, first_byte, started + wait, now)
@@ -111,7 +113,8 @@ async def _read(
     idle_s = min(patience.idle_s, max(0.001, patience.deadline - first_byte))
     if not 200 <= upstream.status < 300:
         body = await upstream.read(idle_s, _MOST_ERROR_BYTES)
-        return Failure(classify(wire, upstream.status, upstream.headers, body, now()), body, first_byte)
+        verdict = classify(wire, upstream.status, upstream.headers, body, now())
+        return Failure(verdict, body, first_byte, is_answered=True)
     if not outbound.is_stream or "json" in upstream.headers.get("content-type", ""):
         body = await upstream.read(idle_s, _MOST_REPLY_BYTES)
         return _whole(upstream, outbound, body, first_byte, now)

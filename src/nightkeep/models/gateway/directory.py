@@ -46,8 +46,11 @@ class Directory:
         spec = self._providers.get(provider)
         return spec.wire_for(model, operation, client) if spec is not None else None
 
-    async def outbound(self, account_id: str, call: Call, said: Said, model: str) -> Outbound:
+    async def outbound(self, account_id: str, call: Call, said: Said, model: str, request_id: str) -> Outbound:
         """The request for one attempt, ready to leave.
+
+        ``request_id`` goes along as ``x-client-request-id`` (OpenAI keeps it for support; others ignore it), so that
+        a provider's own report can be joined with the ledger.
 
         Raises:
             ConfigError: the account is not known any more, or its provider gave no access token.
@@ -73,7 +76,7 @@ class Directory:
             origin=request.origin,
             method=request.method,
             target=request.target,
-            headers=request.headers,
+            headers=request.headers + f"x-client-request-id: {request_id}\r\n".encode("ascii"),
             body=request.body,
             codec=codec,
             read=codec.decoder().whole

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import msgspec
 
+from nightkeep.control.budget_errors import refused_by
+from nightkeep.control.budget_specs import Directive
 from nightkeep.core.clock import Clock, Randomness
 from nightkeep.core.errors import (
+    BudgetError,
     ConfigError,
     DeadlineError,
     NightkeepError,
@@ -25,6 +28,7 @@ from nightkeep.core.errors import (
 from nightkeep.core.outcome import RETRYABLE_OUTCOMES, Outcome, Verdict
 from nightkeep.models.account_book import AccountBook
 from nightkeep.models.account_states import AccountStates
+from nightkeep.models.calibration import weigh
 from nightkeep.models.call_record import CallSink
 from nightkeep.models.estimate import needs_of
 from nightkeep.models.gateway.attempt import Failure, Opened, Patience, Whole, attempt
@@ -33,10 +37,13 @@ from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.failure import provider_failure, retry_headers, wire_error
 from nightkeep.models.gateway.idempotency import Idempotency
+from nightkeep.models.gateway.interruption import Interruption, RunningCalls
 from nightkeep.models.gateway.ledger import Ledger
+from nightkeep.models.gateway.limits import clamp_body
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import dated, relay
 from nightkeep.models.gateway.side_operations import estimated_count
+from nightkeep.models.gateway.spending import Held, Spending, StreamMeter
 from nightkeep.models.gateway.tape import Tape, Tee
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import (
@@ -91,6 +98,7 @@ class GatewayParts(msgspec.Struct, kw_only=True):
     directory: Directory
     client: HttpClient
     states: AccountStates
+    spending: Spending
     log: CallSink
     idempotency: Idempotency
     cache: ResponseCache
@@ -103,9 +111,14 @@ class Gateway:
 
     def __init__(self, parts: GatewayParts) -> None:
         self.parts = parts
-        self.in_flight = 0
+        self.running = RunningCalls()
         self.served = 0
         self._budgets: dict[str, RetryBudget] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are under way."""
+        return len(self.running)
 
     async def serve(self, call: Call) -> None:
         """Answer one call, whatever happens: every error leaves in the client's own wire."""
@@ -152,29 +165,35 @@ class Gateway:
         ledger = Ledger(call, self.parts.log, self.parts.clock)
         ledger.record.cache = cache
         ledger.record.idempotency = "run" if "idempotency-key" in call.headers else None
-        self.in_flight += 1
+        running = self.running.begin(call)
         try:
-            await self._serve(call, ledger)
+            await self._serve(call, ledger, running)
         except NightkeepError as error:
             _refuse(call, ledger, error)
         except RecursionError:
             _refuse(call, ledger, RequestError("the body is nested too deeply"))
         except asyncio.CancelledError:
-            ledger.note_cancelled()
-            raise
+            halt = running.take()
+            if halt is None:
+                ledger.note_cancelled()
+                raise
+            _refuse(call, ledger, halt)
         except Exception:
             log.exception("call %s failed by a fault of Nightkeep itself", call.id)
             _refuse(call, ledger, NightkeepError(f"a fault of Nightkeep itself; its log says more under {call.id}"))
         finally:
-            self.in_flight -= 1
+            self.running.end(running)
             self.served += 1
             ledger.close()
         return ledger.record.outcome == Outcome.SUCCESS
 
-    async def _serve(self, call: Call, ledger: Ledger) -> None:
+    async def _serve(self, call: Call, ledger: Ledger, running: Interruption) -> None:
         needs = needs_of(call.door.wire, call.head, call.body)
+        directive = await self.parts.spending.budgets.directive(call.scope, call.run, call.tag)
+        if directive is not None and directive.refuses:
+            raise refused_by(directive)
         try:
-            route = self._plan(call, call.door.operation, needs)
+            route = self._plan(call, call.door.operation, needs, directive)
         except UnknownModelError:
             if call.door.operation is not Operation.COUNT_TOKENS:
                 raise
@@ -182,19 +201,27 @@ class Gateway:
             self._answer_estimate(call, ledger)
             return
         output = min(call.head.max_output_tokens or _LIKELY_OUTPUT, _LIKELY_OUTPUT)
-        progress = Progress(call, route, needs.context_tokens + output)
+        weight = weigh(call.body, has_tools=needs.tools)
+        progress = Progress(call, route, needs.context_tokens + output, weight)
         ledger.note_route(route)
+        running.progress = progress
         while True:
-            said, lease = await self._admit(progress)
-            failure = await self._attempt(progress, said, lease, ledger)
+            admitted = await self._admit(progress)
+            failure = await self._attempt(progress, admitted, ledger, running)
             if failure is None:
                 return
             await self._next(progress, failure)
 
-    def _plan(self, call: Call, operation: Operation, needs: Needs) -> Route:
-        return self.parts.routes.plan(
-            call.head.model, tag=call.tag, task=call.task, wire=call.door.wire, operation=operation, needs=needs
+    def _plan(self, call: Call, operation: Operation, needs: Needs, directive: Directive | None = None) -> Route:
+        asked = call.head.model
+        cheaper = directive.degrade_to if directive is not None else None
+        route = self.parts.routes.plan(
+            cheaper or asked, tag=call.tag, task=call.task, wire=call.door.wire, operation=operation, needs=needs
         )
+        if directive is None or cheaper is None or cheaper == asked:
+            return route
+        rule = f"{route.rule}, since {directive.why}"
+        return msgspec.structs.replace(route, asked=asked, rule=rule, degraded_from=asked)
 
     def _answer_estimate(self, call: Call, ledger: Ledger) -> None:
         """No target can count tokens for this model: answer our own estimate, and say that it is one."""
@@ -205,27 +232,48 @@ class Gateway:
 
     # -- admission: a target on which the request can be said, and an account that may serve it
 
-    async def _admit(self, progress: Progress) -> tuple[Said, Lease]:
-        """Find the next target that can take the request, and an account for it; waits in the queue where it must.
+    async def _admit(self, progress: Progress) -> Admitted:
+        """Find the next target that can take the request, room for it in every budget, and an account.
+
+        Each attempt is admitted afresh: a fallback has another price (law 1). Waits where it must.
 
         Raises:
             UntranslatableError: no target that is left can be asked this without changing its meaning.
+            BudgetError: no budget has room for any target that is left.
             PoolExhaustedError: no account can serve before the deadline.
         """
-        exhausted: PoolExhaustedError | None = None
+        refused: PoolExhaustedError | BudgetError | None = None
         while True:
             candidate = progress.candidate
             try:
                 said = progress.say(candidate.wire, candidate.model)
-                return said, await self._lease(progress)
+                held = await self._reserve(progress)
+                try:
+                    return Admitted(said, await self._lease(progress), held)
+                except BaseException:
+                    self.parts.spending.budgets.release(held.reservation)
+                    raise
             except UntranslatableError:
                 if not self._may_fail_over(progress):
                     raise
-            except PoolExhaustedError as error:
-                exhausted = _earlier(exhausted, error)
+            except (PoolExhaustedError, BudgetError) as error:
+                refused = _earlier(refused, error)
                 if not self._may_fail_over(progress):
-                    raise exhausted from error
+                    raise refused from error
             progress.next_target()
+
+    async def _reserve(self, progress: Progress) -> Held:
+        parts = self.parts
+        deadline = parts.clock.monotonic() + parts.settings.max_wait_s
+        try:
+            return await parts.spending.reserve(
+                progress.call, progress.route, progress.candidate, progress.weight, deadline
+            )
+        except BaseException:
+            if progress.kept_lease is not None:
+                parts.book.release(progress.kept_lease)
+                progress.kept_lease = None
+            raise
 
     async def _lease(self, progress: Progress) -> Lease:
         call, candidate, book = progress.call, progress.candidate, self.parts.book
@@ -250,18 +298,22 @@ class Gateway:
 
     # -- one attempt
 
-    async def _attempt(self, progress: Progress, said: Said, lease: Lease, ledger: Ledger) -> Verdict | None:
+    async def _attempt(
+        self, progress: Progress, admitted: Admitted, ledger: Ledger, running: Interruption
+    ) -> Verdict | None:
         """Make one attempt and, if it succeeds, answer. Returns the verdict of a failure that was not answered."""
-        parts, call = self.parts, progress.call
+        parts, call, lease, held = self.parts, progress.call, admitted.lease, admitted.held
         progress.attempts += 1
         progress.account = lease.account_id
-        said = parts.directory.adapt(lease.account_id, said)
+        said = parts.directory.adapt(lease.account_id, _clamped(admitted, progress.candidate.provider))
         ledger.begin_attempt(progress.candidate, lease.account_id, said)
         self._budget(progress.candidate.provider).note_request(parts.clock.monotonic())
         verdict = _CANCELLED
         try:
             patience = self._patience(call)
-            outbound = await parts.directory.outbound(lease.account_id, call, said, progress.candidate.model)
+            outbound = await parts.directory.outbound(
+                lease.account_id, call, said, progress.candidate.model, f"{call.id}-{progress.attempts}"
+            )
             result = await attempt(parts.client, outbound, patience, parts.clock.now)
             match result:
                 case Failure():
@@ -273,16 +325,18 @@ class Gateway:
                     self._answer_whole(progress, said, result, ledger)
                 case Opened():
                     ledger.note_opened(result)
-                    verdict = await self._answer_stream(progress, said, result, patience, ledger)
+                    meter = parts.spending.meter(held, progress.candidate)
+                    verdict = await self._answer_stream(progress, said, result, patience, ledger, running, meter)
                 case _:
                     assert_never(result)
             return None
         except (ConfigError, TransportError) as error:
             verdict = msgspec.structs.replace(_NO_TOKEN, message=str(error)[:300])
-            ledger.note_failure(Failure(verdict))
+            ledger.note_failure(Failure(verdict, was_sent=False))
             return verdict
         finally:
             parts.book.settle(lease, verdict, ledger.end_attempt(verdict))
+            ledger.settle(parts.spending, held, progress.weight)
 
     def _patience(self, call: Call) -> Patience:
         settings = self.parts.settings
@@ -299,7 +353,14 @@ class Gateway:
         call.answer.respond(200, [*_JSON, *headers], body)
 
     async def _answer_stream(
-        self, progress: Progress, said: Said, opened: Opened, patience: Patience, ledger: Ledger
+        self,
+        progress: Progress,
+        said: Said,
+        opened: Opened,
+        patience: Patience,
+        ledger: Ledger,
+        running: Interruption,
+        meter: StreamMeter | None,
     ) -> Verdict:
         call = progress.call
         is_same = said.wire is call.door.wire
@@ -315,6 +376,8 @@ class Gateway:
                 hides_usage=is_same and not call.head.wants_usage,
                 min_bytes_per_s=self.parts.settings.min_bytes_per_s,
                 created=int(self.parts.clock.now().timestamp()),
+                interruption=running,
+                meter=meter,
             )
         finally:
             ledger.note_stream(opened.stream)
@@ -423,8 +486,28 @@ _JSON = [("content-type", "application/json")]
 _STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store")]
 
 
-def _earlier(known: PoolExhaustedError | None, found: PoolExhaustedError) -> PoolExhaustedError:
-    """Of two exhausted pools the one that comes back first: that is when a retry makes sense."""
+class Admitted(NamedTuple):
+    """An attempt that may leave: what it says, on which account, with what held for it."""
+
+    said: Said
+    lease: Lease
+    held: Held
+
+
+def _clamped(admitted: Admitted, provider: str) -> Said:
+    """The request with its output limited to what could be reserved; it is reported with what was stripped."""
+    said, most = admitted.said, admitted.held.clamp
+    if most is None:
+        return said
+    why = "what its budget has left"
+    body, change = clamp_body(said.wire, said.body, most, why, is_openai=provider in ("openai", "azure"))
+    return Said(said.wire, body, (*said.stripped, change))
+
+
+def _earlier(
+    known: PoolExhaustedError | BudgetError | None, found: PoolExhaustedError | BudgetError
+) -> PoolExhaustedError | BudgetError:
+    """Of two refusals the one that ends first: that is when a retry makes sense."""
     if known is None:
         return found
     first, second = known.retry_after_s, found.retry_after_s

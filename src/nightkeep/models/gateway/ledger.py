@@ -11,12 +11,14 @@ from nightkeep.core.events import Event, Started, UsageReported
 from nightkeep.core.messages import Usage
 from nightkeep.core.money import MicroUsd, micro_usd_from_pico
 from nightkeep.core.outcome import Outcome, Verdict
+from nightkeep.models.calibration import Weight
 from nightkeep.models.call_record import AttemptRecord, CallRecord, CallSink
 from nightkeep.models.drift import find_mismatch
 from nightkeep.models.gateway.answers import answer_headers, forwarded
 from nightkeep.models.gateway.attempt import Failure, Opened, Whole
 from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.progress import Progress, Said
+from nightkeep.models.gateway.spending import Held, Spending, basis_of
 from nightkeep.models.gateway.stream import ReplyStream
 from nightkeep.models.prices import cost_pico
 from nightkeep.models.routing import Candidate, Route
@@ -36,8 +38,12 @@ class Ledger:
         "_candidate",
         "_clock",
         "_first_target",
+        "_has_all_usage",
+        "_is_answered",
         "_log",
         "_started",
+        "_text_bytes",
+        "_was_sent",
         "attempts",
         "record",
         "served_model",
@@ -49,6 +55,10 @@ class Ledger:
         self._started = call.started
         self._attempt: AttemptRecord | None = None
         self._attempt_started = 0.0
+        self._was_sent = True  # the provider may have seen the attempt
+        self._is_answered = False  # it refused it: nothing is billed
+        self._has_all_usage = False  # what it reported is its last word
+        self._text_bytes: int | None = None  # of a stream, what was seen of it
         self._candidate: Candidate | None = None
         self._first_target = ""
         self.attempts = 0
@@ -72,6 +82,7 @@ class Ledger:
         self.attempts += 1
         self._candidate = candidate
         self._attempt_started = self._clock.monotonic()
+        self._was_sent, self._is_answered, self._has_all_usage, self._text_bytes = True, False, False, None
         self._attempt = AttemptRecord(
             n=self.attempts,
             provider=candidate.provider,
@@ -93,6 +104,7 @@ class Ledger:
     def note_failure(self, failure: Failure) -> None:
         """The attempt failed and nothing was committed."""
         self._note_first_byte(failure.first_byte)
+        self._was_sent, self._is_answered = failure.was_sent, failure.is_answered
         if failure.body:
             self.record.response_body = failure.body
 
@@ -102,6 +114,7 @@ class Ledger:
         model, usage = _read(whole.events)
         self._note_served(model)
         self._note_usage(usage)
+        self._has_all_usage = usage is not None
         self.record.bytes_in = len(whole.body)
         return _SUCCESS
 
@@ -113,6 +126,8 @@ class Ledger:
     def note_stream(self, stream: ReplyStream) -> None:
         """A stream is over, however it ended."""
         self._note_usage(stream.usage)
+        self._has_all_usage = stream.usage is not None and (stream.is_ended or stream.is_finished)
+        self._text_bytes = stream.text_bytes
         self.record.bytes_in = stream.bytes_in
         if stream.is_ended:
             self.record.response_body = "".join(stream.texts).encode()
@@ -123,7 +138,10 @@ class Ledger:
         """How a committed stream ended; its status was 200 already."""
         self.record.status = 200
         self.record.outcome = str(verdict.outcome)
-        if verdict.outcome is not Outcome.SUCCESS:
+        if verdict.outcome is Outcome.CANCELLED:  # Nightkeep itself has stopped it
+            self.record.error_code = self.record.outcome = verdict.provider_code
+            self.record.error_message = verdict.message
+        elif verdict.outcome is not Outcome.SUCCESS:
             self.record.error_code = "stream_cut"
 
     def end_attempt(self, verdict: Verdict) -> int:
@@ -137,6 +155,28 @@ class Ledger:
         record.retry_after_s = verdict.retry_after_s
         record.duration_ms = (self._clock.monotonic() - self._attempt_started) * 1000
         return record.usage.total if record.usage is not None else 0
+
+    def settle(self, spending: Spending, held: Held, weight: Weight) -> None:
+        """Say what the attempt cost, settle what was held for it, and let the counter learn. Once per attempt."""
+        record, candidate = self._attempt, self._candidate
+        assert record is not None
+        assert candidate is not None
+        price = candidate.price
+        record.basis = basis_of(
+            price, has_usage=self._has_all_usage, was_sent=self._was_sent, is_answered=self._is_answered
+        )
+        if held.reservation.parts:
+            record.reserved = MicroUsd(held.reservation.micro_usd)
+        if record.basis == "open":
+            open_cost = spending.open_cost(held, candidate, self._text_bytes)
+            record.cost = MicroUsd(open_cost) if price is not None else None
+        elif record.basis in ("none", "free"):
+            record.cost = MicroUsd(0) if price is not None or record.basis == "none" else None
+        costs = [attempt.cost for attempt in self.record.attempts if attempt.cost is not None]
+        self.record.cost = MicroUsd(sum(costs)) if costs else None
+        spending.settle(held, record, weight, candidate)
+        if self._has_all_usage:
+            spending.learn(candidate, weight, record, self._text_bytes or 0)
 
     # -- the end
 
@@ -216,7 +256,8 @@ class Ledger:
         price = self._candidate.price
         if price is not None:
             self._attempt.cost = micro_usd_from_pico(cost_pico(price, usage))
-            self.record.cost = MicroUsd((self.record.cost or 0) + self._attempt.cost)
+            self._attempt.price = getattr(price, "version", "")
+            self.record.cost = MicroUsd(sum([attempt.cost or 0 for attempt in self.record.attempts]))
 
 
 def _begin(call: Call, clock: Clock) -> CallRecord:

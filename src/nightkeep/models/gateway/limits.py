@@ -12,7 +12,7 @@ import msgspec
 from nightkeep.models.routing import Route
 from nightkeep.models.wire.base import Operation, Stripped, Wire
 
-__all__ = ["limit_body"]
+__all__ = ["clamp_body", "limit_body"]
 
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
 
@@ -41,6 +41,22 @@ def limit_body(wire: Wire, operation: Operation, body: bytes, route: Route) -> t
         *_temperature(place, prefix, route.temperature, route.rule),
     ]
     return (msgspec.json.encode(fields), tuple(changes)) if changes else (body, ())
+
+
+def clamp_body(wire: Wire, body: bytes, most: int, why: str, *, is_openai: bool) -> tuple[bytes, Stripped]:
+    """The body of a request, already in its target's wire, with an output limit of ``most``; and how it is told.
+
+    OpenAI itself takes ``max_completion_tokens`` for every model; most who speak its wire know ``max_tokens`` only.
+    """
+    fields = _FIELDS.decode(body)
+    place = fields
+    if wire is Wire.GEMINI:
+        place = fields.get("generation_config") or fields.setdefault("generationConfig", {})
+    given = [name for name in _LIMIT_NAMES[wire] if isinstance(place.get(name), int)]
+    default = "max_completion_tokens" if wire is Wire.OPENAI_CHAT and is_openai else _LIMIT_NAMES[wire][0]
+    for name in given or [default]:
+        place[name] = min(most, place.get(name, most))
+    return msgspec.json.encode(fields), Stripped((given or [default])[0], f"limited to {most} by {why}")
 
 
 def _limit(wire: Wire, place: dict[str, Any], prefix: str, most: int | None, rule: str) -> list[Stripped]:

@@ -9,6 +9,7 @@ import msgspec
 from nightkeep.core.events import Event
 from nightkeep.core.messages import ChatRequest
 from nightkeep.core.outcome import Outcome
+from nightkeep.models.calibration import Weight
 from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.limits import limit_body
 from nightkeep.models.gateway.side_operations import answer_side, say_side
@@ -50,9 +51,10 @@ class Progress:
         "kept_lease",
         "route",
         "tokens",
+        "weight",
     )
 
-    def __init__(self, call: Call, route: Route, tokens: int) -> None:
+    def __init__(self, call: Call, route: Route, tokens: int, weight: Weight) -> None:
         self.call = call
         self.route = route
         self.index = 0  # into the route's candidates
@@ -61,6 +63,7 @@ class Progress:
         self.history: list[Tried] = []
         self.kept_lease: Lease | None = None  # of another account, taken when the last attempt failed
         self.tokens = tokens  # estimated, of the whole call
+        self.weight = weight
         self.excluded: frozenset[str] = frozenset()  # accounts that failed for this call on this target
         self._body, self._limited = limit_body(call.door.wire, call.door.operation, call.body, route)
         self._request: ChatRequest | None = None

@@ -10,12 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
+from nightkeep.core.errors import BudgetError, NightkeepError
 from nightkeep.core.events import Event, Failed, PartDelta, Started, UsageReported
 from nightkeep.core.outcome import Outcome, Verdict
 from nightkeep.models.classify import classify_fault
 from nightkeep.models.gateway.attempt import Opened, Patience
 from nightkeep.models.gateway.call import Answer
-from nightkeep.models.gateway.stream import Piece
+from nightkeep.models.gateway.failure import wire_error
+from nightkeep.models.gateway.interruption import Interruption
+from nightkeep.models.gateway.spending import StreamMeter
+from nightkeep.models.gateway.stream import Piece, ReplyStream
 from nightkeep.models.transport import Fault, TransportError
 from nightkeep.models.wire.base import Encoder, WireError
 
@@ -55,38 +61,76 @@ async def relay(
     hides_usage: bool,
     min_bytes_per_s: float,
     created: int,
+    interruption: Interruption,
+    meter: StreamMeter | None = None,
 ) -> Verdict:
-    """Carry a stream to its end; the verdict says how it ended. The answer has been started."""
-    loop = asyncio.get_running_loop()
+    """Carry a stream to its end; the verdict says how it ended. The answer has been started.
+
+    An ``interruption`` stops it when somebody has thrown a switch. With a ``meter``, what is said is covered by a
+    budget before it is passed on; where there is no more room, the stream is stopped and the client is told.
+    """
     stream = opened.stream
     write = _pass_on(encoder, hides_usage) if is_same_wire else _translate(encoder, created)
-    slow = SlowStream(min_bytes_per_s, patience.idle_s, loop.time())
     verdict = _SUCCESS
-    pieces = opened.pieces
+    halt: NightkeepError | None = None
     try:
-        while True:
-            if data := write(pieces):
-                answer.send(data)
-                await answer.drain()
-            if stream.is_over or stream.failure is not None:
-                break
-            now = loop.time()
-            if slow.check(stream.bytes_in, now) and not stream.is_ended:
-                raise TransportError(Fault.IDLE_TIMEOUT, "the stream drips too slowly", was_sent=True)
-            pieces = await stream.pull(min(patience.idle_s, max(0.001, patience.deadline - now)))
+        await _carry(opened, answer, write, patience, min_bytes_per_s, meter)
     except TransportError as error:
         verdict = classify_fault(error.fault, error.detail)
+    except BudgetError as error:
+        halt = error
+    except asyncio.CancelledError:
+        halt = interruption.take()
+        if halt is None:
+            raise
     finally:
         stream.close()
-    if verdict is _SUCCESS and stream.failure is not None:
-        failed = stream.failure
-        verdict = Verdict(outcome=Outcome.CUT_STREAM, status=200, message=failed.message, provider_code=failed.code)
-    elif verdict is _SUCCESS and not stream.is_ended:
-        verdict = Verdict(outcome=Outcome.CUT_STREAM, status=200, message="the stream ended before its end mark")
+    if halt is not None:
+        answer.send(encoder.fail(_stopped(halt, "".join(stream.texts))))
+        answer.finish()
+        return Verdict(outcome=Outcome.CANCELLED, provider_code=halt.code, message=halt.message)
+    verdict = _how_it_ended(stream, verdict)
     if verdict is not _SUCCESS:
         answer.send(encoder.fail(_incomplete(verdict, "".join(stream.texts))))
     answer.finish()
     return verdict
+
+
+async def _carry(
+    opened: Opened,
+    answer: Answer,
+    write: Callable[[list[Piece]], bytes],
+    patience: Patience,
+    min_bytes_per_s: float,
+    meter: StreamMeter | None,
+) -> None:
+    """Pass pieces on until there are no more. Raises TransportError, BudgetError."""
+    loop = asyncio.get_running_loop()
+    stream, pieces = opened.stream, opened.pieces
+    slow = SlowStream(min_bytes_per_s, patience.idle_s, loop.time())
+    while True:
+        if meter is not None and stream.text_bytes > meter.early_bytes:
+            await meter.cover(stream.text_bytes)
+        if data := write(pieces):
+            answer.send(data)
+            await answer.drain()
+        if stream.is_over or stream.failure is not None:
+            return
+        now = loop.time()
+        if slow.check(stream.bytes_in, now) and not stream.is_ended:
+            raise TransportError(Fault.IDLE_TIMEOUT, "the stream drips too slowly", was_sent=True)
+        pieces = await stream.pull(min(patience.idle_s, max(0.001, patience.deadline - now)))
+
+
+def _how_it_ended(stream: ReplyStream, verdict: Verdict) -> Verdict:
+    if verdict is not _SUCCESS:
+        return verdict
+    if stream.failure is not None:
+        failed = stream.failure
+        return Verdict(outcome=Outcome.CUT_STREAM, status=200, message=failed.message, provider_code=failed.code)
+    if not stream.is_ended:
+        return Verdict(outcome=Outcome.CUT_STREAM, status=200, message="the stream ended before its end mark")
+    return _SUCCESS
 
 
 def _incomplete(verdict: Verdict, text: str) -> WireError:
@@ -100,6 +144,13 @@ def _incomplete(verdict: Verdict, text: str) -> WireError:
         ),
         data={"code": "stream_cut", "outcome": str(verdict.outcome), "characters": len(text)},
     )
+
+
+def _stopped(error: NightkeepError, text: str) -> WireError:
+    """Nightkeep itself ends the stream: the reason, and how much of the answer there is."""
+    said = wire_error(error)
+    message = f"the answer is INCOMPLETE: it was stopped after {len(text)} characters. {error.message}"
+    return msgspec.structs.replace(said, message=message, data={**said.data, "characters": len(text)})
 
 
 def _pass_on(encoder: Encoder, hides_usage: bool) -> Callable[[list[Piece]], bytes]:

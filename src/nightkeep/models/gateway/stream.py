@@ -56,6 +56,7 @@ class ReplyStream:
         "is_finished",
         "is_over",
         "model",
+        "text_bytes",
         "texts",
         "usage",
     )
@@ -72,6 +73,7 @@ class ReplyStream:
         self.is_ended = False  # the wire's end mark was seen
         self.is_over = False  # no more bytes will come
         self.model = ""
+        self.text_bytes = 0  # of all deltas: what can be seen of the output's length
         self.texts: list[str] = []  # what arrived, for the record of an incomplete answer; bounded
         self.usage: Usage | None = None
 
@@ -117,7 +119,9 @@ class ReplyStream:
         kind = type(event)
         if kind is PartDelta:
             self.has_content = True
-            self._keep(event.text)  # type: ignore[union-attr]
+            text: str = event.text  # type: ignore[union-attr]
+            self.text_bytes += len(text) if text.isascii() else 2 * len(text)
+            self._keep(text)
         elif kind is PartStarted:
             # An empty text part is a preamble; a part that is there from its start is content.
             self.has_content = self.has_content or event.kind not in ("text", "reasoning")  # type: ignore[union-attr]

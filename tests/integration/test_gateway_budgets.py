@@ -1,0 +1,36 @@
+"""Budgets at the doors: real requests, a provider that bills, and never a cent above the cap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from integration.money_world import money_world, read
+
+DOLLAR = """
+[[budgets]]
+scope = "/"
+usd = 1.00
+per = "day"
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 2000}], ids=["no-limit", "limit"])
+async def test_two_hundred_calls_of_six_cents_spend_a_dollar_at_most(
+    tmp_path: Path, stream: bool, fields: dict[str, int]
+) -> None:
+    async with money_world(tmp_path, DOLLAR) as world:
+        answers = await asyncio.gather(*(world.ask(f"call {n}", stream=stream, fields=fields) for n in range(200)))
+        bodies = await asyncio.gather(*(read(answer) for answer in answers))
+        billed = await world.billed()
+        assert billed <= 1_000_000
+        assert billed >= 940_000
+        refused = [json.loads(body) for answer, body in zip(answers, bodies, strict=True) if answer.status != 200]
+        assert {body["error"]["code"] for body in refused} == {"budget_exceeded"}
+        assert {answer.status for answer in answers} == {200, 402}
+        (view,) = (await world.api("/api/budgets"))["budgets"]
+        assert (view["spent"], view["left"]) == (billed, 1_000_000 - billed)
