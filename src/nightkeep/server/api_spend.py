@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from nightkeep.core.errors import DeniedError
+from nightkeep.core.errors import DeniedError, RequestError
 from nightkeep.core.scope import is_within, parse_scope
 from nightkeep.models.ledger_savings import Ablation
 from nightkeep.models.reconcile import Period
@@ -74,6 +74,8 @@ class _Endpoints:
         return await read_ablation(self._ledger, _own(query, asker), self._now())
 
     async def reconcile_spending(self, body: ReportedBill) -> Reconciliation:
+        if not body.providers:
+            raise RequestError("providers: name whose bill it is")
         return await self._settle(body)
 
 

@@ -1,0 +1,41 @@
+"""The operations on spending of a running gateway, from its store; a part of ``bootstrap``."""
+
+from __future__ import annotations
+
+from nightkeep.core.clock import Clock, Randomness
+from nightkeep.models.reconciliation import Attribute, OnSettled, Reconciliation, find_differences, reconcile, summary
+from nightkeep.server.api import Route
+from nightkeep.server.api_spend import ReportedBill, spend_routes
+from nightkeep.store.port import Store
+
+__all__ = ["spend_operations"]
+
+
+def spend_operations(
+    store: Store,
+    clock: Clock,
+    randomness: Randomness,
+    *,
+    attribute: Attribute | None = None,
+    on_settled: OnSettled | None = None,
+) -> list[Route]:
+    """The operations; ``on_settled`` hears of every adjustment that is booked, once it is durable."""
+
+    async def settle(bill: ReportedBill) -> Reconciliation:
+        period = bill.period()
+        if bill.is_dry_run:
+            plan, by_request = await find_differences(store, bill.lines, bill.providers, period, attribute)
+            return summary(plan, plan.adjustments, bill.providers, is_by_request=by_request, is_dry_run=True)
+        return await reconcile(
+            store,
+            bill.lines,
+            bill.providers,
+            period,
+            clock,
+            randomness,
+            made_by="the API",
+            attribute=attribute,
+            on_settled=on_settled,
+        )
+
+    return spend_routes(store, settle, clock.now)
