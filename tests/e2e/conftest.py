@@ -38,6 +38,12 @@ class Place(NamedTuple):
 
     gateway: str
     sim: str
+    data: Path
+
+    @property
+    def token(self) -> str:
+        """What the gateway's operator shows."""
+        return (self.data / "operator.token").read_text().strip()
 
     def stats(self) -> Any:
         """The simulated provider's counters."""
@@ -126,7 +132,7 @@ def _run_gateway(directory: Path, scenario: str) -> Iterator[Place]:
         arguments = ("--config", str(directory / "nightkeep.toml"), "--data", str(directory / "data"))
         gateway, facts = start_process("up", "--json", "--port", "0", *arguments, LAB_KEY="sk-lab")
         try:
-            yield Place(facts["address"], sim_facts["url"])
+            yield Place(facts["address"], sim_facts["url"], directory / "data")
         finally:
             end_process(gateway)
     finally:

@@ -7,11 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 
-def test_the_api_keeps_to_its_document(place: Any, tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("who", ["operator", "stranger"])
+def test_the_api_keeps_to_its_document(place: Any, tmp_path: Path, who: str) -> None:
+    shown = ["--header", f"authorization: Bearer {place.token}"] if who == "operator" else []
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "run", place.gateway + "/api/openapi.json"),
         *("--max-examples", "15", "--seed", "7", "--phases", "examples,coverage,fuzzing", "--workers", "1"),
+        *shown,
         *(
             "--checks",
             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
