@@ -131,9 +131,25 @@ def test_no_message_repeats_what_may_be_a_secret(text: str) -> None:
     assert "SECRETSECRET" not in str(caught.value)
 
 
-def test_budgets_are_refused_while_nothing_keeps_them() -> None:
-    found = problems('[[budgets]]\nscope = "acme/triage"\nusd = 10.00\nper = "day"\nhard = true\n')
-    assert found[0].startswith("1: budgets: budgets are not enforced by this version")
+BUDGET = '[[budgets]]\nscope = "acme/triage"\nper = "day"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BUDGET, "it limits nothing"),
+        (f"{BUDGET}usd = 1\n{BUDGET}usd = 2", "budget 1 limits usd of the same scope and window"),
+        (f"{BUDGET}usd = 1\nreserve = {{ escalation = 2 }}", "more is reserved than there is"),
+        (f'{BUDGET}usd = 1\nresets_on = "friday"', "only a week begins on a weekday"),
+        (f'{BUDGET}usd = 1\nthresholds = [{{ at = 0.5, do = "degrade" }}]', "it does not say to which model"),
+        (f"{BUDGET}usd = 1\nthresholds = [{{ at = 1.5 }}]", "thresholds"),
+        (f"{BUDGET}usd = -1", "usd"),
+        ('[[budgets]]\nscope = "acme/../beta"\nusd = 1\nper = "day"', "scope"),
+        ('[[budgets]]\nscope = "*/triage"\nusd = 1\nper = "day"', "scope"),
+    ],
+)
+def test_a_budget_that_cannot_hold_is_refused_with_its_line(text: str, expected: str) -> None:
+    assert expected in problems(text)[0]
 
 
 @pytest.mark.parametrize(
