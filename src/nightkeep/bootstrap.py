@@ -26,11 +26,13 @@ from nightkeep.bootstrap_controls import MoneyControls, budget_specs, open_money
 from nightkeep.bootstrap_keys import Authority, check_exposure, open_authority
 from nightkeep.bootstrap_pools import account_specs, gateway_settings, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
+from nightkeep.bootstrap_spend import spend_operations
 from nightkeep.config import Loaded, Settings, load, resolve_accounts
 from nightkeep.config_accounts import KeyNote
 from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
 from nightkeep.control.budget_specs import ThresholdReached
+from nightkeep.control.switches import Switchboard
 from nightkeep.core.clock import new_id
 from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_book import AccountBook, Change
@@ -55,6 +57,7 @@ from nightkeep.server.api import Route as Operation
 from nightkeep.server.api_alerts import alert_routes
 from nightkeep.server.api_budgets import budget_operations
 from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
+from nightkeep.server.api_switches import switch_routes
 from nightkeep.server.app import App
 from nightkeep.server.doors import DoorKeeper, DoorSettings
 from nightkeep.server.http import HttpServer, serve
@@ -103,6 +106,7 @@ class Running:
         self._states: AccountStates | None = None
         self._log: CallLog | None = None
         self._authority: Authority | None = None
+        self.switches: Switchboard | None = None
         self._alerts: Alerts | None = None
         self._money: MoneyControls | None = None
         self._server: HttpServer | None = None
@@ -121,10 +125,18 @@ class Running:
         host = self.settings.gateway.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether clients must present a virtual key."""
+        return self._authority is not None and not self._authority.ring.is_open
+
     async def open(self, data: Path) -> None:
         """Put the parts together and listen. Raises ConfigError, OSError (the port is taken)."""
         settings = self.settings
         self._store = store = SqliteStore.open(data, self.clock, pid=os.getpid())
+        self.switches = switches = Switchboard(store, data, self.clock, self._randomness)
+        await switches.restore()
+        switches.start()
         self._authority = authority = await open_authority(store, data, settings, self.clock)
         self._alerts = Alerts(
             store,
@@ -200,7 +212,11 @@ class Running:
         money = self._money
         budgets = budget_operations(money.budgets, money.calibrations, self._plan_quote) if money is not None else []
         alerts = alert_routes(self._alerts) if self._alerts is not None else []
-        return [*budgets, *alerts, *(self._authority.operations() if self._authority is not None else ())]
+        store = self._store
+        spend = spend_operations(store, self.clock, self._randomness) if store is not None else []
+        switches = switch_routes(self.switches) if self.switches is not None else []
+        keys = self._authority.operations() if self._authority is not None else []
+        return [*budgets, *alerts, *spend, *switches, *keys]
 
     def _account_changed(self, change: Change) -> None:
         if self._alerts is not None:
@@ -360,6 +376,8 @@ class Running:
             self._states.close()
         if self._authority is not None:
             await self._authority.close()
+        if self.switches is not None:
+            await self.switches.close()
         if self._money is not None:
             await self._money.close()
         if self._store is not None:

@@ -51,6 +51,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     memory_mb: float
     record: dict[str, Any]
+    alerts: dict[str, Any]
     notes: tuple[str, ...]
 
 
