@@ -68,12 +68,17 @@ def check_exposure(settings: Settings, *, has_stored_keys: bool) -> None:
     gateway = settings.gateway
     if settings.keys or has_stored_keys or gateway.require_key == "never":
         return
-    if gateway.host in _LOCAL and gateway.require_key == "auto":
+    is_local = gateway.host in _LOCAL
+    if is_local and gateway.require_key == "auto":
         return
+    what = (
+        f"gateway.host is {gateway.host!r} and there is no virtual key: anybody who reaches it could spend your money"
+    )
+    if is_local:
+        what = "gateway.require_key is 'always' and there is no virtual key: nobody could be served"
     raise ConfigError(
-        f"gateway.host is {gateway.host!r} and there is no virtual key: "
-        "anybody who can reach it could spend your money",
-        setting="gateway.host",
+        what,
+        setting="gateway.require_key" if is_local else "gateway.host",
         fix="make a key with 'nightkeep keys create' or under [keys], listen on 127.0.0.1, or set "
         "gateway.require_key = 'never'",
     )

@@ -244,6 +244,40 @@ async def test_of_itself_a_key_sees_nothing_of_another(world: World) -> None:
     assert "acme" not in mine.text
 
 
+async def test_no_request_that_begins_after_a_key_is_revoked_is_served(world: World) -> None:
+    """Sixteen clients keep asking while the operator rotates and revokes: what began after that was told is refused."""
+    operator = f"authorization: Bearer {world.token}"
+    made = await world.ask("POST", "/api/keys", operator, body={"name": "racing", "scope": "race"})
+    key = made.json["key"]
+    is_over = False
+    served_after = served = refused = 0
+    is_busy = asyncio.Event()
+
+    async def client() -> None:
+        nonlocal served_after, served, refused
+        while not refused:
+            began_after = is_over
+            answer = await world.chat(key)
+            assert answer.status in (200, 401)
+            served += answer.status == 200
+            if served % 32 == 0:
+                is_busy.set()
+            refused += answer.status == 401
+            served_after += answer.status == 200 and began_after
+
+    clients = [asyncio.ensure_future(client()) for _ in range(16)]
+    await is_busy.wait()
+    rotated = await world.ask("POST", "/api/keys/racing/rotate", operator, body={"overlap_s": 60})
+    assert rotated.status == 200
+    is_busy.clear()
+    await is_busy.wait()
+    ended = await world.ask("POST", "/api/keys/racing/revoke", operator, body={"why": "leaked"})
+    is_over = True
+    assert len(ended.json["revoked"]) == 2
+    await asyncio.gather(*clients)
+    assert (served_after, (await world.chat(rotated.json["key"])).status) == (0, 401)
+
+
 # -- secrets
 
 

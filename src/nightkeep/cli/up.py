@@ -67,6 +67,9 @@ async def _serve(
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: running.reload_soon("SIGHUP"))
+    if running.switches is not None:
+        loop.add_signal_handler(signal.SIGUSR1, running.switches.signal_stop)
+        loop.add_signal_handler(signal.SIGUSR2, running.switches.signal_resume)
     greet(running, data)
     watching = asyncio.ensure_future(running.watch())
     await stop.wait()
@@ -100,6 +103,8 @@ def _greet(running: Running, data: Path) -> None:
         click.echo(f"  serves with   {len(settings.accounts)} accounts in {len(pools)} pools: {', '.join(providers)}")
     click.echo(f"  settings      {running.loaded.path or 'none (nightkeep config init writes a first file)'}")
     click.echo(f"  records       {data}")
+    everybody = "whoever can connect (nightkeep keys create NAME --scope PATH changes that)"
+    click.echo(f"  clients       {'must present a key' if running.asks_for_keys else everybody}")
     for note in running.notes:
         colour = "red" if note.is_error else "yellow"
         click.echo(f"  {click.style('account', fg=colour)} {note.account}: {note.what}. {note.fix}")

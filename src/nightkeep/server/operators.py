@@ -46,6 +46,13 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
         """May see what is not its own."""
         return self.is_operator or self.is_open
 
+    @property
+    def who(self) -> str:
+        """For records of who did something: "operator", a key's name, or "anybody"."""
+        if self.is_operator:
+            return "operator"
+        return f"key {self.caller.name}" if self.caller is not None and self.caller.name else "anybody"
+
 
 class Operators:
     """Admits askers, or tells them what is missing."""

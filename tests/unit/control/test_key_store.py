@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,35 @@ async def test_another_process_sees_each_change_at_its_next_look(world: World) -
     assert world.who(here, made) == "revoked"
     await there.look()
     assert world.who(there, made) == "revoked"
+
+
+class Noticing(KeyRing):
+    """A ring that tells when it was given other keys."""
+
+    def __init__(self) -> None:
+        self.was_given = asyncio.Event()
+        super().__init__()
+
+    def take_stored(self, keys: Iterable[KeySpec]) -> None:
+        super().take_stored(keys)
+        self.was_given.set()
+
+
+async def test_a_process_looks_by_itself(world: World) -> None:
+    here, ring = await world.process(), Noticing()
+    there = KeyStore(world.store, ring, world.clock, world.chance, world.chance.randbytes)
+    await there.open()
+    there.start()
+    seen = []
+    made = await here.create(wish(), "me")
+    for change in (lambda: here.rotate("team-a", "me"), lambda: here.revoke("team-a", "me")):
+        ring.was_given.clear()
+        await change()
+        async with asyncio.timeout(5):
+            await ring.was_given.wait()
+        seen.append(world.who(there, made))
+    assert seen == ["team-a", "revoked"]
+    await there.close()
 
 
 async def test_a_look_without_a_change_reads_no_rows(world: World) -> None:
