@@ -14,6 +14,8 @@ import msgspec
 
 from nightkeep.control.budget_errors import refused_by
 from nightkeep.control.budget_specs import Directive
+from nightkeep.control.stops import Stop, refusal
+from nightkeep.control.stops_in_force import StopsInForce
 from nightkeep.core.clock import Clock, Randomness
 from nightkeep.core.errors import (
     BudgetError,
@@ -22,10 +24,12 @@ from nightkeep.core.errors import (
     NightkeepError,
     PoolExhaustedError,
     RequestError,
+    StoppedError,
     UnknownModelError,
     UntranslatableError,
 )
 from nightkeep.core.outcome import RETRYABLE_OUTCOMES, Outcome, Verdict
+from nightkeep.core.scope import ROOT
 from nightkeep.models.account_book import AccountBook
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.calibration import weigh
@@ -72,6 +76,8 @@ _NO_TOKEN = Verdict(outcome=Outcome.AUTH_FAILED, message="the provider gave no a
 _LASTING = frozenset({Outcome.SUSPENDED, Outcome.AUTH_FAILED, Outcome.QUOTA_EXHAUSTED})
 """What these do to an account is on the disk before the client hears of it."""
 
+_MOST_STOPS = 1_000  # whose ended calls are remembered
+
 _LIKELY_OUTPUT = 4_096
 """Output tokens held in an account's limits until the real count is known. Coding agents ask for 32,000 and use
 hundreds: holding what they ask for would leave accounts idle (peers: litellm#38647)."""
@@ -99,6 +105,7 @@ class GatewayParts(msgspec.Struct, kw_only=True):
     client: HttpClient
     states: AccountStates
     spending: Spending
+    switches: StopsInForce
     log: CallSink
     idempotency: Idempotency
     cache: ResponseCache
@@ -113,12 +120,34 @@ class Gateway:
         self.parts = parts
         self.running = RunningCalls()
         self.served = 0
+        self._ended: dict[str, int] = {}  # calls that a stop has ended, by its id
+        parts.switches.listeners.append(self._end_stopped)
         self._budgets: dict[str, RetryBudget] = {}
 
     @property
     def in_flight(self) -> int:
         """How many calls are under way."""
         return len(self.running)
+
+    def ended_by(self, stop: Stop) -> int:
+        """How many calls that were under way a stop has ended in this process."""
+        return self._ended.get(stop.id, 0)
+
+    def _end_stopped(self) -> None:
+        """End the calls under way that are stopped now; those of a stop that drains go on to their end."""
+
+        def reason(call: Call, progress: Progress | None) -> NightkeepError | None:
+            models = _names(call, progress)
+            account = (progress.account or None) if progress is not None else None
+            stop = self.parts.switches.find(scope=call.scope, tag=call.tag, models=models, account=account)
+            if stop is None or stop.drain:
+                return None
+            self._ended[stop.id] = self._ended.get(stop.id, 0) + 1
+            return refusal(stop)
+
+        while len(self._ended) > _MOST_STOPS:
+            del self._ended[next(iter(self._ended))]
+        self.running.interrupt(reason)
 
     async def serve(self, call: Call) -> None:
         """Answer one call, whatever happens: every error leaves in the client's own wire."""
@@ -188,6 +217,7 @@ class Gateway:
         return ledger.record.outcome == Outcome.SUCCESS
 
     async def _serve(self, call: Call, ledger: Ledger, running: Interruption) -> None:
+        self.parts.switches.check(scope=call.scope, tag=call.tag, models=(call.head.model,))
         needs = needs_of(call.door.wire, call.head, call.body)
         directive = await self.parts.spending.budgets.directive(call.scope, call.run, call.tag)
         if directive is not None and directive.refuses:
@@ -239,13 +269,15 @@ class Gateway:
 
         Raises:
             UntranslatableError: no target that is left can be asked this without changing its meaning.
+            StoppedError: a switch is thrown for every target that is left.
             BudgetError: no budget has room for any target that is left.
             PoolExhaustedError: no account can serve before the deadline.
         """
-        refused: PoolExhaustedError | BudgetError | None = None
+        refused: NightkeepError | None = None
         while True:
             candidate = progress.candidate
             try:
+                self._check_stopped(progress)
                 said = progress.say(candidate.wire, candidate.model)
                 held = await self._reserve(progress)
                 try:
@@ -256,11 +288,15 @@ class Gateway:
             except UntranslatableError:
                 if not self._may_fail_over(progress):
                     raise
-            except (PoolExhaustedError, BudgetError) as error:
+            except (PoolExhaustedError, BudgetError, StoppedError) as error:
                 refused = _earlier(refused, error)
                 if not self._may_fail_over(progress):
                     raise refused from error
             progress.next_target()
+
+    def _check_stopped(self, progress: Progress) -> None:
+        call = progress.call
+        self.parts.switches.check(scope=call.scope, tag=call.tag, models=_names(call, progress))
 
     async def _reserve(self, progress: Progress) -> Held:
         parts = self.parts
@@ -276,12 +312,24 @@ class Gateway:
             raise
 
     async def _lease(self, progress: Progress) -> Lease:
-        call, candidate, book = progress.call, progress.candidate, self.parts.book
-        kept, progress.kept_lease = progress.kept_lease, None
-        if kept is not None:
-            return kept
+        call, switches, book = progress.call, self.parts.switches, self.parts.book
         now = self.parts.clock.monotonic()
-        return await book.acquire(
+        while True:
+            kept, progress.kept_lease = progress.kept_lease, None
+            lease = kept or await self._acquire(progress, now)
+            stop = switches.find(scope=call.scope, tag=call.tag, models=_names(call, progress))
+            stopped_account = switches.find(scope=ROOT, tag=None, account=lease.account_id)
+            if stop is None and stopped_account is None:
+                return lease
+            book.release(lease)
+            if stop is not None:  # it was thrown while the call waited
+                raise refusal(stop)
+            progress.excluded |= {lease.account_id}
+
+    async def _acquire(self, progress: Progress, now: float) -> Lease:
+        """An account for the target in turn; waits in the queue where it must. Raises PoolExhaustedError."""
+        call, candidate = progress.call, progress.candidate
+        return await self.parts.book.acquire(
             candidate.pool,
             candidate.provider,
             candidate.model,
@@ -504,9 +552,14 @@ def _clamped(admitted: Admitted, provider: str) -> Said:
     return Said(said.wire, body, (*said.stripped, change))
 
 
-def _earlier(
-    known: PoolExhaustedError | BudgetError | None, found: PoolExhaustedError | BudgetError
-) -> PoolExhaustedError | BudgetError:
+def _names(call: Call, progress: Progress | None) -> tuple[str, ...]:
+    """The names by which a call's model can be stopped: as it was asked for, and the target in turn."""
+    if progress is None:
+        return (call.head.model,)
+    return call.head.model, progress.candidate.target, progress.candidate.model
+
+
+def _earlier(known: NightkeepError | None, found: NightkeepError) -> NightkeepError:
     """Of two refusals the one that ends first: that is when a retry makes sense."""
     if known is None:
         return found
