@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from nightkeep.bootstrap_routes import SIMULATED
 from nightkeep.config_models import Account, Settings
+from nightkeep.config_models import KeyLimits as KeyLimitSettings
 from nightkeep.config_models import Limits as LimitSettings
 from nightkeep.config_models import Quota as QuotaSettings
-from nightkeep.control.keys import KeySpec
+from nightkeep.control.keys import KeyLimits, KeySpec
+from nightkeep.core.money import micro_usd
 from nightkeep.models.accounts import AccountSpec
 from nightkeep.models.calls import RecordPolicy
 from nightkeep.models.gateway.gateway import GatewaySettings
@@ -91,9 +93,27 @@ def tag_limits(settings: Settings) -> list[TagLimit]:
 def key_specs(settings: Settings) -> list[KeySpec]:
     """The virtual keys."""
     return [
-        KeySpec(name=name, scope=key.scope, hash=key.hash, models=key.models, tags=key.tags, expires_at=key.expires)
+        KeySpec(
+            name=name,
+            scope=key.scope,
+            hash=key.hash,
+            models=key.models,
+            tags=key.tags,
+            default_tag=key.default_tag,
+            limits=_key_limits(key.limits),
+            expires_at=key.expires,
+        )
         for name, key in settings.keys.items()
     ]
+
+
+def _key_limits(limits: KeyLimitSettings) -> KeyLimits:
+    return KeyLimits(
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        concurrent=limits.concurrent,
+        micro_usd_per_day=None if limits.usd_per_day is None else micro_usd(limits.usd_per_day),
+    )
 
 
 def record_policy(settings: Settings) -> RecordPolicy:

@@ -306,6 +306,12 @@ def _keys_twice(settings: Settings) -> Iterator[Finding]:
         other = hashes.setdefault(key.hash, name)
         if other != name:
             yield Finding(("keys", name, "hash"), f"is the hash of {other} too", "make another key")
+        if key.default_tag and key.tags and key.default_tag not in key.tags:
+            yield Finding(
+                ("keys", name, "default_tag"),
+                "is not among the tags that the key may claim",
+                f"add it to keys.{name}.tags",
+            )
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ __all__ = [
     "Deadlines",
     "Gateway",
     "Idempotency",
+    "KeyLimits",
     "Limits",
     "Match",
     "ModelAlias",
@@ -318,6 +319,12 @@ class Budget(_Section):
     strict: bool = False
 
 
+class KeyLimits(Limits):
+    """What a key may do at a time, beside the limits of its scope."""
+
+    usd_per_day: Usd | None = None
+
+
 class VirtualKey(_Section):
     """A key that clients of the gateway present."""
 
@@ -325,6 +332,8 @@ class VirtualKey(_Section):
     hash: Annotated[str, AfterValidator(_key_hash)]
     models: Texts = ()
     tags: Names = ()
+    default_tag: Name | None = None
+    limits: KeyLimits = KeyLimits.model_construct()
     expires: Annotated[datetime, AfterValidator(_aware)] | None = None
 
 
