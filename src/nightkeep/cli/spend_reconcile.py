@@ -156,7 +156,13 @@ def _perform(body: dict[str, Any], gateway: str | None, data_option: str | None)
     except NoGatewayError:
         if gateway:
             raise
-    return _alone(directory, body)
+    try:
+        return _alone(directory, body)
+    except ConflictError as error:
+        raise ConflictError(
+            f"process {error.data.get('pid') or 'unknown'} runs a gateway on {directory} and does not answer at "
+            f"{DEFAULT_URL}; name its address with --gateway"
+        ) from error
 
 
 def _ask(gateway: str, body: dict[str, Any]) -> Reconciliation:

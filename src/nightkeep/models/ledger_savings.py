@@ -180,16 +180,16 @@ def ablation(
     layers = [
         Layer(
             name="provider_cache",
-            what="the provider's own prompt cache",
+            what="the providers' own prompt caches",
             saved_micro_usd=total.cache_saved_micro_usd,
             requests=int(cached[0] or 0),
             unknown=int(cached[1] or 0),
         ),
-        by_cache.layer("exact_cache", "answers from our cache of exact matches"),
-        by_key.layer("idempotency", "retries answered by their Idempotency-Key"),
+        by_cache.layer("exact_cache", "our cache of exact matches"),
+        by_key.layer("idempotency", "retries answered by their key"),
         Layer(
             name="routing",
-            what="another target than the alias's first",
+            what="routing past the first target",
             saved_micro_usd=would - did,
             requests=known,
             unknown=elsewhere,
