@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -136,6 +137,33 @@ async def test_with_keys_only_the_operator_may_look(begin: Start, token: Callabl
         refused = await ask(gateway, method, target, bearer(AGENT))
         assert (refused.status, refused.body["error"]["rule"]) == (403, "api.operator"), target
     assert (await ask(gateway, "POST", "/api/route/explain", bearer(AGENT), body=b'{"model": "m"}')).status == 403
+
+
+PUBLIC = {("get", "/api/health"), ("get", "/api/ready"), ("get", "/api/openapi.json")}
+"""What anybody may ask. Whoever adds to it says in docs/keys.md why."""
+
+OF_ONES_OWN = {
+    ("get", "/api/me"),
+    ("get", "/api/me/budgets"),
+    ("post", "/api/quote"),
+    ("get", "/api/spend"),
+    ("get", "/api/spend/ablation"),
+}
+"""What a virtual key may ask, about itself. All else is the operator's, also what is added tomorrow."""
+
+
+async def test_every_operation_that_there_is_asks_who_it_is(begin: Start, token: Callable[[], str]) -> None:
+    gateway = await begin(KEYS)
+    paths = (await ask(gateway, "GET", "/api/openapi.json")).body["paths"]
+    table = {(method, path) for path, methods in paths.items() for method in methods}
+    assert PUBLIC | {("get", "/api/me"), ("post", "/api/keys"), ("get", "/api/accounts")} <= table
+    for method, path in sorted(table - PUBLIC):
+        target = re.sub(r"\{\w+\}", "x", path)
+        assert (await ask(gateway, method.upper(), target)).status == 401, (method, path)
+        answer = await ask(gateway, method.upper(), target, bearer(AGENT))
+        assert (answer.status == 403) == ((method, path) not in OF_ONES_OWN), (method, path)
+    for method, path in sorted(table - PUBLIC - OF_ONES_OWN):
+        assert paths[path][method]["security"][-1] == {"operator": []}
 
 
 async def test_a_key_may_read_what_is_its_own(begin: Start, token: Callable[[], str]) -> None:
