@@ -19,13 +19,13 @@ def spend_operations(
     attribute: Attribute | None = None,
     on_settled: OnSettled | None = None,
 ) -> list[Route]:
-    """The operations; ``on_settled`` hears of every adjustment that is booked, once it is durable."""
+    """The operations; ``on_settled`` hears of every comparison, once what it booked is durable."""
 
     async def settle(bill: ReportedBill) -> Reconciliation:
         period = bill.period()
         if bill.is_dry_run:
             plan, by_request = await find_differences(store, bill.lines, bill.providers, period, attribute)
-            return summary(plan, plan.adjustments, bill.providers, is_by_request=by_request, is_dry_run=True)
+            return summary(plan, plan.adjustments, bill.providers, period, is_by_request=by_request, is_dry_run=True)
         return await reconcile(
             store,
             bill.lines,

@@ -186,7 +186,7 @@ async def _book(directory: Path, body: dict[str, Any]) -> Reconciliation:
     try:
         if body["is_dry_run"]:
             plan, by_request = await find_differences(store, lines, providers, period)
-            return summary(plan, plan.adjustments, providers, is_by_request=by_request, is_dry_run=True)
+            return summary(plan, plan.adjustments, providers, period, is_by_request=by_request, is_dry_run=True)
         return await reconcile(
             store, lines, providers, period, clock, random.SystemRandom(), made_by="nightkeep spend reconcile"
         )

@@ -34,10 +34,8 @@ from nightkeep.store.port import Row, Store, Transaction, Value
 __all__ = ["Attribute", "OnSettled", "Reconciliation", "find_differences", "reconcile", "summary"]
 
 Attribute = Callable[[Billed], Attribution | None]
-"""Says to whom a billed request belongs that neither the ledger nor the record knows; None where it cannot."""
-
-OnSettled = Callable[[Sequence[Adjustment]], Awaitable[None]]
-"""Is told what was booked, once it is durable: budgets give back what a crash had left open."""
+"""Says to whom a billed request belongs that the ledger does not know; None where it cannot. Of a request whose call is
+in the record only the owner is taken from it: the process that made it."""
 
 _CHUNK: Final = 400
 _DAY_MS: Final = 86_400_000
@@ -84,6 +82,8 @@ class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[str, ...]
     is_by_request: bool  # False: the report names no requests, sums were compared
     is_dry_run: bool
+    since_ms: int | None  # the report was complete from then (None: from its first line) until then
+    until_ms: int
     billed_requests: int
     billed_micro_usd: int
     before_micro_usd: int  # of what was compared, in the ledger
@@ -95,6 +95,12 @@ class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
     def is_settled(self) -> bool:
         """Whether the ledger now says what the provider does, to the micro-dollar."""
         return self.after_micro_usd == self.billed_micro_usd
+
+
+OnSettled = Callable[[Reconciliation], Awaitable[None]]
+"""Is told after every comparison by request, once what it booked is durable, also when there was nothing to book:
+until its end nothing of a process that died is open any more, so budgets can give back what that one had taken
+(``models.ledger_owners.spent_of``). Its ``adjustments`` are those that were booked now, with their owners."""
 
 
 async def find_differences(
@@ -145,19 +151,28 @@ async def reconcile(
             return done
 
         booked = await store.write(book)
-    if booked and on_settled is not None:
-        await on_settled(booked)
-    return summary(plan, booked, providers, is_by_request=is_by_request, is_dry_run=False)
+    done = summary(plan, booked, providers, period, is_by_request=is_by_request, is_dry_run=False)
+    if is_by_request and on_settled is not None:
+        await on_settled(done)
+    return done
 
 
 def summary(
-    plan: Plan, booked: list[Adjustment], providers: Sequence[str], *, is_by_request: bool, is_dry_run: bool
+    plan: Plan,
+    booked: list[Adjustment],
+    providers: Sequence[str],
+    period: Period,
+    *,
+    is_by_request: bool,
+    is_dry_run: bool,
 ) -> Reconciliation:
     """A plan and what was booked of it (in a dry run: would be) as one value."""
     return Reconciliation(
         providers=tuple(providers),
         is_by_request=is_by_request,
         is_dry_run=is_dry_run,
+        since_ms=period.since_ms,
+        until_ms=period.until_ms,
         billed_requests=plan.billed_requests,
         billed_micro_usd=plan.billed_micro_usd,
         before_micro_usd=plan.ours_micro_usd,
@@ -224,9 +239,12 @@ async def _attributions(ledger: Reads, lines: list[Billed], attribute: Attribute
     for line in lines:
         request = line.request_id
         known = who.get(calls.get(request, ""))
-        if known is None and attribute is not None:
-            known = attribute(line)
-        elif known is not None and request in tried:
+        guess = attribute(line) if attribute is not None else None
+        if known is None:
+            known = guess
+        elif guess is not None:
+            known = msgspec.structs.replace(known, owner=guess.owner)
+        if known is not None and request in tried:
             provider, account, model = map(str, tried[request][2:])
             known = msgspec.structs.replace(known, provider=provider, account=account, model=model)
         if known is not None:

@@ -20,6 +20,7 @@ from nightkeep.core.money import MicroUsd
 from nightkeep.models.call_record import AttemptRecord, CallRecord
 from nightkeep.models.call_rows import RUNNING, attempt_rows, call_row, write_rows
 from nightkeep.models.ledger_check import check_ledger
+from nightkeep.models.ledger_owners import OwnedSpend, spent_of
 from nightkeep.models.ledger_rows import request_id, sent_rows, write_ledger
 from nightkeep.models.reconcile import Adjustment, Attribution, Known, Period, by_request, plan_requests
 from nightkeep.models.reconciliation import Reconciliation, reconcile
@@ -64,6 +65,7 @@ class World:
         self.clock = FakeClock()
         self.store = SqliteStore.open(directory, self.clock, pid=os.getpid())
         self.settled: list[Adjustment] = []
+        self.told = 0
 
     async def spend(self, *records: CallRecord, owner: str = "p1") -> None:
         def write(transaction: Transaction) -> None:
@@ -80,8 +82,9 @@ class World:
         )
 
     async def reconcile(self, *lines: Billed, period: Period = HOUR, **more: Any) -> Reconciliation:
-        async def on_settled(adjustments: Any) -> None:
-            self.settled += adjustments
+        async def on_settled(done: Reconciliation) -> None:
+            self.settled += done.adjustments
+            self.told += 1
 
         return await reconcile(
             self.store, list(lines), ["lab"], period, self.clock, CHANCE, made_by="test", on_settled=on_settled, **more
@@ -192,6 +195,22 @@ async def test_crashed_owners_may_say_whose_it_was(world: World) -> None:
     assert world.settled[0].owner == "p9"
 
 
+async def test_what_a_dead_process_has_spent_is_never_less_than_was_billed(world: World) -> None:
+    mine, open_one, others = made(50), made(None, basis="open", scope="acme/b"), made(7)
+    await world.spend(mine, open_one, owner="p1")
+    await world.spend(others, owner="p2")
+    assert await spent_of(world.store, ["p1"], "acme") == OwnedSpend(micro_usd=950, tokens=12, requests=2, estimates=1)
+    lost = new_id("call", START, CHANCE)
+    await world.reconcile(*[billed(each.id, 50) for each in (mine, open_one)], billed(others.id, 7), billed(lost, 30))
+    assert await spent_of(world.store, ["p1"], "acme") == OwnedSpend(
+        micro_usd=130, tokens=36, requests=3, estimates=0
+    )  # what nobody knows counts against everybody
+    assert (await spent_of(world.store, ["p1"], "acme/b")).micro_usd == 80
+    assert (await spent_of(world.store, ["p1", "p2"], "/")).micro_usd == 137
+    assert (await spent_of(world.store, ["p1"], "/", since_ms=START_MS + 1)).micro_usd == 0
+    assert (await spent_of(world.store, [], "globex")).micro_usd == 30
+
+
 async def test_a_call_that_still_runs_is_left_for_the_next_time(world: World) -> None:
     running = made(None)
     await world.run(running)
@@ -231,6 +250,7 @@ async def test_reconciling_twice_changes_nothing(world: World) -> None:
     assert (await world.rows(), await world.store.read("SELECT * FROM reconciliations")) == before
     assert done.adjustments == []
     assert done.is_settled
+    assert world.told == 2  # also when there was nothing to book: nothing is open any more
 
 
 async def test_what_was_never_sent_by_us_is_named_and_booked_only_if_asked(world: World) -> None:
