@@ -16,7 +16,7 @@ from nightkeep.control.budget_specs import Action, BudgetSpec, Metric, Threshold
 from nightkeep.core.scope import ROOT, is_within, parents
 from nightkeep.core.windows import calendar_window
 
-__all__ = ["ANYBODY", "BudgetTable", "Node", "Slice", "instance_of", "window_of"]
+__all__ = ["ANYBODY", "BudgetTable", "Node", "Slice", "instance_of", "is_instance", "window_of"]
 
 ANYBODY: Final = ""
 """The class of calls that have no reserve of their own."""
@@ -180,7 +180,7 @@ class BudgetTable:
                 return node
             self.retired.append(node)
         starts, ends = window_of(spec, now)
-        key = WindowKey(instance, metric, spec.window, int(starts or 0))
+        key = WindowKey(instance, metric, spec.book, int(starts or 0))
         # A window that comes back (a clock that was set back) is the same one, with what is held in it.
         node = next((old for old in self.retired if old.key == key), None)
         if node is None:
@@ -194,6 +194,14 @@ class BudgetTable:
         """Forget a node that nobody uses; it is found again when it is needed."""
         self._nodes = {place: kept for place, kept in self._nodes.items() if kept is not node}
         self._paths.clear()
+
+
+def is_instance(spec: BudgetSpec, scope: str) -> bool:
+    """Whether a scope is a node of this budget; one of runs has a node for each run below it."""
+    if spec.per == "run":
+        above = scope.rpartition("/")[0] or ROOT
+        return instance_of(spec.scope, above) == above
+    return instance_of(spec.scope, scope) == scope
 
 
 def window_of(spec: BudgetSpec, now: float) -> tuple[float | None, float | None]:

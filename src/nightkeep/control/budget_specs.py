@@ -73,6 +73,11 @@ class BudgetSpec(msgspec.Struct, frozen=True, kw_only=True):
         words = [self.per, self.resets_on, self.resets_at]
         return " ".join(word for word in words if word)
 
+    @property
+    def book(self) -> str:
+        """Under which it is kept: a budget of ``acme`` and one of each child of ``/`` are two, also for ``acme``."""
+        return f"{self.window} each" if self.is_pattern else self.window
+
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an attempt asks of every budget above it: a base, and a rate for each token of output.

@@ -17,7 +17,7 @@ from typing import Final
 from nightkeep.control.budget_errors import budget_error, refusal_of, waited_error
 from nightkeep.control.budget_grants import Want
 from nightkeep.control.budget_leases import BudgetLeases, Drawn, WindowKey, WindowRow
-from nightkeep.control.budget_nodes import BudgetTable, Node, Slice, instance_of, window_of
+from nightkeep.control.budget_nodes import BudgetTable, Node, Slice, is_instance, window_of
 from nightkeep.control.budget_specs import (
     BudgetSpec,
     BudgetView,
@@ -386,18 +386,18 @@ class Budgets:
 
     async def _views_of(self, spec: BudgetSpec, metric: Metric, within: str, now: float) -> list[BudgetView]:
         starts, ends = window_of(spec, now)
-        rows = {row.key.scope: row for row in await self._leases.in_window(metric, spec.window, int(starts or 0))}
+        rows = {row.key.scope: row for row in await self._leases.in_window(metric, spec.book, int(starts or 0))}
         for node in self._table:  # what this process has taken ahead is not held by any call
             row = rows.get(node.key.scope)
             if row is not None and row.key == node.key:
                 idle = sum(part.free for part in node.slices.values())
                 rows[node.key.scope] = WindowRow(row.key, row.used - idle, row.unspent - idle, row.lost)
         if not spec.is_pattern and spec.per != "run":
-            rows.setdefault(spec.scope, WindowRow(WindowKey(spec.scope, metric, spec.window, 0), 0, 0, 0))
+            rows.setdefault(spec.scope, WindowRow(WindowKey(spec.scope, metric, spec.book, 0), 0, 0, 0))
         return [
             view_of(spec, metric, row, starts, ends)
             for scope, row in rows.items()
-            if instance_of(spec.scope, scope) is not None and (is_within(scope, within) or is_within(within, scope))
+            if is_instance(spec, scope) and (is_within(scope, within) or is_within(within, scope))
         ]
 
     # -- housekeeping

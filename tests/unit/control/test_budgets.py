@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nightkeep.control.budget_leases import WindowKey
 from nightkeep.control.budget_specs import Claim, Spent, Threshold, ThresholdReached
 from nightkeep.control.budgets import Budgets
 from nightkeep.core.errors import BudgetError
@@ -266,7 +265,7 @@ async def test_nothing_is_left_in_memory_of_scopes_that_nobody_uses(tmp_path: Pa
         clock.advance(120)
         await budgets.tick()
         assert list(budgets._table) == []
-        rows = await budgets._leases.in_window("usd", "day", int(start_of_day(clock)))
+        rows = await budgets._leases.in_window("usd", "day each", int(start_of_day(clock)))
         assert [(row.used, row.unspent) for row in rows] == [(CENT, 0)] * 50
 
 
