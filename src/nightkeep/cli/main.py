@@ -45,6 +45,8 @@ COMMANDS: dict[str, Entry] = {
     "route": Entry("nightkeep.cli.route", "Look", "Explain what would serve a request, and why the others lost"),
     "alerts": Entry("nightkeep.cli.alerts", "Look", "List and acknowledge alerts; test the channels they go to"),
     "keys": Entry("nightkeep.cli.keys", "Change", "Make, list, rotate and revoke the keys that clients present"),
+    "stop": Entry("nightkeep.cli.stop", "Change", "Stop everything, or a scope, model, account, tag or tool, at once"),
+    "resume": Entry("nightkeep.cli.resume", "Change", "Let go on what was stopped"),
     "config": Entry("nightkeep.cli.config", "Change", "Begin, check and show nightkeep.toml"),
     "drill": Entry("nightkeep.cli.drill", "Rehearse", "Rehearse an incident: inject faults, assert what happens"),
 }

@@ -57,8 +57,8 @@ class StopFile:
             id="stop_file",
             kind="scope",
             name=ROOT,
-            why=why or f"the file {self.path} is there",
-            by=f"the file's owner (user {found.st_uid})",
+            why=why,
+            by=f"the file {STOP_NAME} of user {found.st_uid}",
             since=since,
             source="file",
         )

@@ -7,6 +7,7 @@ are everywhere else: exactly, and with everything below them.
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -42,7 +43,7 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """As the command line takes it."""
-        return self.name if self.kind == "scope" else f"--{self.kind} {self.name}"
+        return self.name if self.kind == "scope" else f"--{self.kind} {shlex.quote(self.name)}"
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):

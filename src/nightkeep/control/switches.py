@@ -256,7 +256,7 @@ class Switchboard(StopsInForce):
             self._note("stopped", Hand(by=there.by, why=there.why, source="file", at=now))
 
     def _note(self, verb: Verb, hand: Hand) -> None:
-        log.warning("the file STOP: everything is %s (%s)", verb, hand.why)
+        log.warning("the file STOP: everything is %s: %s", verb, hand.why or "no reason given")
         self._store.post(lambda transaction: note(transaction, verb, EVERYTHING, hand))
 
     def _miss(self, reason: str) -> None:

@@ -182,7 +182,8 @@ def test_a_name_is_kept_in_a_form_that_finds_itself(kind: str, name: str, spelle
 
 
 def test_a_target_is_named_as_the_command_line_takes_it() -> None:
-    assert [Target("scope", "/").words, Target("tag", "batch").words] == ["/", "--tag batch"]
+    words = [Target("scope", "/").words, Target("tag", "batch").words, Target("model", "gpt-*").words]
+    assert words == ["/", "--tag batch", "--model 'gpt-*'"]
     assert str(Target("scope", "/")) == "everything"
 
 
