@@ -244,6 +244,35 @@ async def test_of_itself_a_key_sees_nothing_of_another(world: World) -> None:
     assert "acme" not in mine.text
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/spend", "/api/spend?by=scope", "/api/spend?by=account", "/api/spend?by=run", "/api/spend/ablation",
+        "/api/spend?scope=acme", "/api/spend?scope=/acme/", "/api/spend?scope=beta/../acme", "/api/spend?scope=%2f",
+        "/api/spend?scope=beta&scope=acme", "/api/spend?scope=acme&scope=beta", "/api/me/budgets",
+        "/api/me/budgets?scope=acme",
+    ],
+)  # fmt: skip
+async def test_what_another_tenant_spent_is_told_to_nobody_else(world: World, target: str) -> None:
+    await world.chat(ACME, "hi", "x-nightkeep-session: acme-session")
+    answer = await world.ask("GET", target, f"authorization: Bearer {BETA}")
+    assert answer.status in (200, 400, 403)
+    if answer.status == 200:
+        assert "acme" not in answer.text
+        assert '"calls":1' not in answer.text
+    mine = await world.ask("GET", "/api/spend", f"authorization: Bearer {ACME}")
+    assert mine.status == 200
+
+
+async def test_a_quote_for_another_tenants_scope_is_one_for_a_scope_below_ones_own(world: World) -> None:
+    ask = {"model": "gpt-shared", "scope": "acme"}
+    answer = await world.ask("POST", "/api/quote", f"authorization: Bearer {BETA}", body=ask)
+    assert answer.status in (200, 403)
+    assert '"acme"' not in answer.text
+    refused = await world.ask("POST", "/api/quote", f"authorization: Bearer {BETA}", body={"model": "acme-model"})
+    assert refused.status == 403
+
+
 async def test_no_request_that_begins_after_a_key_is_revoked_is_served(world: World) -> None:
     """Sixteen clients keep asking while the operator rotates and revokes: what began after that was told is refused."""
     operator = f"authorization: Bearer {world.token}"
