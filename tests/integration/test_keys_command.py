@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nightkeep.bootstrap import Running, start
-from nightkeep.cli import accounts, keys
+from nightkeep.cli import accounts, keys, operator
 from nightkeep.config import load
 from nightkeep.control.key_text import KEY_PREFIX, is_whole
 from nightkeep.core.errors import AuthenticationError, ConfigError
@@ -33,8 +33,12 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Running]:
 def run(gateway: Running, tmp_path: Path) -> Run:
     async def run(*arguments: str, stdin: str | None = None, **environ: str) -> Result:
         env = {"NIGHTKEEP_URL": gateway.address, "NIGHTKEEP_DATA": str(tmp_path), **environ}
-        command = accounts.command if arguments[0] in ("enable", "disable") else keys.command
-        return await asyncio.to_thread(CliRunner(env=env).invoke, command, list(arguments), stdin)
+        verb, *rest = arguments
+        command = {"enable": accounts, "disable": accounts, "check": operator, "replace": operator}.get(
+            verb, keys
+        ).command
+        words = ["rotate" if verb == "replace" else verb, *rest]
+        return await asyncio.to_thread(CliRunner(env=env).invoke, command, words, stdin)
 
     return run
 
@@ -149,6 +153,26 @@ async def test_a_token_that_was_found_by_itself_is_not_sent_to_another_machine(
     assert _secret("gateway.example", str(tmp_path)) == "nko-found"
     monkeypatch.setenv("NIGHTKEEP_TOKEN", "nko-given")
     assert _secret("gateway.example", None) == "nko-given"
+
+
+async def test_operator_check_says_which_token_is_found_and_whether_it_is_taken(run: Run, tmp_path: Path) -> None:
+    good = await run("check", "--json")
+    assert (good.exit_code, json.loads(good.stdout)["taken"]) == (0, True)
+    lost = await run("check", NIGHTKEEP_DATA=str(tmp_path / "elsewhere"))
+    assert lost.exit_code == 1
+    assert "not there" in lost.stdout
+    wrong = await run("check", NIGHTKEEP_TOKEN="nko-wrong")
+    assert wrong.exit_code == 1
+    assert "nko-wrong" not in wrong.output
+    before = (tmp_path / "operator.token").read_text()
+    dry = await run("replace", "--dry-run")
+    assert (dry.exit_code, (tmp_path / "operator.token").read_text()) == (0, before)
+    replaced = await run("replace")
+    assert (replaced.exit_code, (await run("check")).exit_code) == (0, 0)
+    after = (tmp_path / "operator.token").read_text()
+    assert after != before
+    assert after.strip() not in replaced.output
+    assert (await run("replace", NIGHTKEEP_DATA=str(tmp_path / "elsewhere"))).exit_code == 4
 
 
 async def test_a_gateway_at_another_address_is_not_gone_around(gateway: Running, tmp_path: Path) -> None:

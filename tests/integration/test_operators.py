@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from nightkeep.bootstrap import Running, start
 from nightkeep.config import load
 from nightkeep.control.keys import hash_key
+from nightkeep.control.operator import renew_token
 from nightkeep.core.errors import StoreError
 
 AGENT = "nk-an-agents-own-key"
@@ -96,6 +98,35 @@ async def test_a_token_that_others_can_read_is_made_private_again(begin: Start, 
     path.chmod(0o644)
     await begin()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_another_token_holds_at_once_and_the_old_one_no_more(
+    begin: Start, token: Callable[[], str], tmp_path: Path
+) -> None:
+    gateway = await begin()
+    old = token()
+    renew_token(tmp_path / "data", secrets.token_bytes)
+    assert token() != old
+    assert stat.S_IMODE((tmp_path / "data" / "operator.token").stat().st_mode) == 0o600
+    assert (await ask(gateway, "POST", "/api/reload", bearer(old))).status == 401
+    assert (await ask(gateway, "POST", "/api/reload", bearer(token()))).status == 200
+
+
+@pytest.mark.parametrize("content", [None, "", "x", "nko-" + "0" * 49, "nk-" + "0" * 49])
+async def test_without_a_good_token_file_nobody_is_the_operator(
+    begin: Start, token: Callable[[], str], tmp_path: Path, content: str | None
+) -> None:
+    gateway = await begin()
+    path = tmp_path / "data" / "operator.token"
+    good = token()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    for shown in (good, content or "", ""):
+        assert (await ask(gateway, "POST", "/api/reload", bearer(shown))).status == 401
+    path.write_text(good)
+    assert (await ask(gateway, "POST", "/api/reload", bearer(good))).status == 200
 
 
 @pytest.mark.parametrize("content", ["", "x", "nko-" + "0" * 49, "nk-" + "0" * 49, "\x00" * 300])

@@ -2,7 +2,8 @@
 
 It is made at the first start, in ``operator.token`` of the data directory, readable by the gateway's own user only.
 Whoever can read that file is the operator; agents belong to another user, container or machine. In memory only the
-token's hash is kept. Deleting the file and starting again makes another.
+token's hash is kept. The file is looked at whenever a token is presented, so another one holds at once, in every
+process on the directory; while there is none, or a broken one, nobody is the operator.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 from nightkeep.control.key_text import TOKEN_PREFIX, Entropy, is_whole, make_secret
 from nightkeep.core.errors import StoreError
 
-__all__ = ["TOKEN_NAME", "OperatorToken", "obtain_token", "read_token"]
+__all__ = ["TOKEN_NAME", "OperatorToken", "obtain_token", "read_token", "renew_token"]
 
 TOKEN_NAME: Final = "operator.token"
 _MOST_BYTES: Final = 256
@@ -27,15 +28,34 @@ _LOG: Final = logging.getLogger("nightkeep")
 
 
 class OperatorToken:
-    """Knows the token when it is presented; cannot tell it."""
+    """Knows the token of a data directory when it is presented; cannot tell it."""
 
-    def __init__(self, token: str) -> None:
-        self._digest = hashlib.sha256(token.encode()).digest()
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stamp: tuple[int, int, int] | None = None
+        self._digest: bytes | None = None
 
     def fits(self, presented: str) -> bool:
         """Tell whether this is the token, in a time that says nothing about it."""
+        self._look()
         digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).digest()
-        return hmac.compare_digest(digest, self._digest)
+        return self._digest is not None and hmac.compare_digest(digest, self._digest)
+
+    def _look(self) -> None:
+        """Take what is in the file now."""
+        try:
+            found = (self._directory / TOKEN_NAME).stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp == self._stamp:
+                return
+            token = read_token(self._directory)
+        except OSError as error:
+            stamp, token = None, None
+            if self._digest is not None:
+                _LOG.error("the operator's token cannot be read, so nobody is the operator: %s", error.strerror)
+        is_good = token is not None and is_whole(TOKEN_PREFIX, token)
+        self._digest = hashlib.sha256(token.encode()).digest() if token is not None and is_good else None
+        self._stamp = stamp
 
 
 def obtain_token(directory: Path, entropy: Entropy) -> OperatorToken:
@@ -61,7 +81,16 @@ def obtain_token(directory: Path, entropy: Entropy) -> OperatorToken:
         raise StoreError(f"the operator's token {path} cannot be had: {error.strerror}") from error
     if token is None or not is_whole(TOKEN_PREFIX, token):
         raise StoreError(f"{path} holds no operator's token; delete it and start again, and a new one is made")
-    return OperatorToken(token)
+    return OperatorToken(directory)
+
+
+def renew_token(directory: Path, entropy: Entropy) -> None:
+    """Put another token in the place of the one that is there. Raises StoreError."""
+    path = directory / TOKEN_NAME
+    try:
+        _write_whole(path, make_secret(TOKEN_PREFIX, entropy)).replace(path)
+    except OSError as error:
+        raise StoreError(f"the operator's token {path} cannot be replaced: {error.strerror}") from error
 
 
 def read_token(directory: Path) -> str | None:
@@ -75,6 +104,14 @@ def read_token(directory: Path) -> str | None:
 
 def _write_new(path: Path, token: str) -> None:
     """Put the whole file there at once; where another process was first, its token holds."""
+    fresh = _write_whole(path, token)
+    with contextlib.suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()
+
+
+def _write_whole(path: Path, token: str) -> Path:
+    """A file beside it with a token, on the disk, mode 0600."""
     fresh = path.with_name(f"{path.name}.{hashlib.sha256(token.encode()).hexdigest()[:8]}")
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -82,6 +119,4 @@ def _write_new(path: Path, token: str) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-    with contextlib.suppress(FileExistsError):
-        os.link(fresh, path)
-    fresh.unlink()
+    return fresh
