@@ -7,11 +7,12 @@ are everywhere else: exactly, and with everything below them.
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -125,15 +126,18 @@ class StopIndex:
         self.stops = tuple(sorted(stops, key=lambda stop: (stop.drain, stop.since, stop.id)))
         self._scopes: dict[str, Stop] = {}
         self._exact: dict[tuple[str, str], Stop] = {}
-        self._globs: list[Stop] = []
+        self._globs: dict[str, list[Stop]] = {}
         for stop in self.stops:
             if stop.kind == "scope":
                 self._scopes.setdefault(stop.name, stop)
                 continue
             self._exact.setdefault((stop.kind, stop.name), stop)
             if not _GLOB.isdisjoint(stop.name):
-                self._globs.append(stop)
+                self._globs.setdefault(stop.kind, []).append(stop)
         self._has_names = bool(self._exact)
+        self._any_glob = {
+            kind: re.compile("|".join(translate(stop.name) for stop in globs)) for kind, globs in self._globs.items()
+        }
 
     def find(
         self, scope: str, tag: str | None, models: tuple[str, ...], account: str | None, tool: str | None
@@ -166,7 +170,10 @@ class StopIndex:
         found = self._exact.get((kind, name))
         if found is not None:
             return found
-        return next((stop for stop in self._globs if stop.kind == kind and fnmatchcase(name, stop.name)), None)
+        any_glob = self._any_glob.get(kind)
+        if any_glob is None or any_glob.match(name) is None:
+            return None
+        return next(stop for stop in self._globs[kind] if fnmatchcase(name, stop.name))
 
 
 def _form(name: str) -> str:

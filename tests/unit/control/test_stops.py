@@ -187,6 +187,14 @@ def test_a_target_is_named_as_the_command_line_takes_it() -> None:
     assert str(Target("scope", "/")) == "everything"
 
 
+@given(st.lists(st.text("ab*?[]!-", min_size=1, max_size=5), min_size=1, max_size=4), st.text("ab-", max_size=4))
+def test_of_many_globs_each_finds_what_it_finds_alone(globs: list[str], name: str) -> None:
+    stops = [stop("model", glob) for glob in globs]
+    alone = [each.id for each in stops if found(StopIndex([each]), models=(name,))]
+    together = found(StopIndex(stops), models=(name,))
+    assert (together in alone) if alone else (together is None)
+
+
 def test_finding_among_many_stops_gives_the_same_in_any_order() -> None:
     stops = [stop("tag", f"t{n}") for n in range(50)] + [stop("model", f"m{n}-*") for n in range(50)]
     random.Random(1).shuffle(stops)
