@@ -130,7 +130,7 @@ RULES: Final = (
 COSTS_FOLLOW: Final = "costs_follow_prices"
 _COSTS: Final = (
     f"SELECT id, provider, model, price, cost_micro_usd, {', '.join(f'{name}_tokens' for name in CLASSES)} FROM ledger "
-    "WHERE id > ? AND kind = 'attempt' AND basis = 'usage' AND price <> '' ORDER BY id LIMIT ?"
+    "WHERE id > ? AND kind = 'attempt' AND basis = 'usage' ORDER BY id LIMIT ?"
 )
 
 
@@ -200,7 +200,7 @@ class _Costs:
 
     def _compare(self, row: str, key: tuple[str, str, str], cost: int, classes: Sequence[object]) -> None:
         if key not in self._prices:
-            self._prices[key] = self._price_of(*key)
+            self._prices[key] = self._price_of(*key) if key[2] else None
         price = self._prices[key]
         if price is None:
             self.unknown += 1

@@ -10,27 +10,45 @@ import io
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal, DecimalException
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
 from nightkeep.core.errors import RequestError
 from nightkeep.core.messages import Usage
 
-__all__ = ["COLUMNS", "Billed", "CsvReport", "SimReport", "UsageReport"]
+__all__ = ["COLUMNS", "Amount", "Billed", "CsvReport", "Moment", "Name", "SimReport", "UsageReport"]
+
+
+_MOST: Final = 10**15
+
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""Milliseconds since 1970, up to the year 9999."""
+
+Amount = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+"""Micro-dollars (a billion dollars at most), tokens or requests of one line."""
+
+Name = Annotated[str, msgspec.Meta(max_length=300)]
 
 
 class Billed(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider billed: for one request, or (where it names none) for some of one account and model."""
 
-    at_ms: int  # since 1970
-    account: str  # as the provider names it
-    model: str
+    at_ms: Moment
+    account: Name  # as the provider names it
+    model: Name
     usage: Usage
-    micro_usd: int
-    request_id: str = ""  # ``x-client-request-id`` as we sent it; "" where the report has none
-    line: str = ""  # the provider's own name of the line; "" where it has none
-    requests: int = 1
+    micro_usd: Amount
+    request_id: Name = ""  # ``x-client-request-id`` as we sent it; "" where the report has none
+    line: Name = ""  # the provider's own name of the line; "" where it has none
+    requests: Amount = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: more tokens than anybody ever used, or fewer than none."""
+        usage = self.usage
+        classes = (usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output)
+        if not all(0 <= count <= _MOST for count in (*classes, usage.reasoning)):
+            raise ValueError("the token classes of a line must be disjoint, and none below nothing")
 
 
 class UsageReport(Protocol):
@@ -68,7 +86,10 @@ class SimReport:
             answer = msgspec.json.decode(data, type=_SimAnswer)
         except (msgspec.ValidationError, msgspec.DecodeError) as error:
             raise RequestError(f"this is no report of the simulated provider: {error}") from error
-        return [_from_sim(line) for line in answer.requests]
+        try:
+            return _checked([_from_sim(line) for line in answer.requests])
+        except ValueError as error:
+            raise RequestError(f"a line of the report cannot be meant: {error}") from error
 
 
 def _from_sim(line: _SimLine) -> Billed:
@@ -140,9 +161,9 @@ class CsvReport:
         try:
             for row in reader:
                 lines.append(self._line(row))
+            return _checked(lines)
         except (ValueError, DecimalException, OverflowError, csv.Error) as error:
             raise RequestError(f"line {reader.line_num} of the report cannot be read: {error}") from error
-        return lines
 
     def _line(self, row: dict[str, Any]) -> Billed:
         def text(name: str) -> str:
@@ -173,6 +194,12 @@ class CsvReport:
             line=text("line"),
             requests=count("requests", 1),
         )
+
+
+def _checked(lines: list[Billed]) -> list[Billed]:
+    """The lines, held to the limits of their fields. Raises ValidationError, which is a ValueError."""
+    msgspec.convert([msgspec.structs.asdict(line) for line in lines], list[Billed])
+    return lines
 
 
 def _moment_ms(text: str) -> int:

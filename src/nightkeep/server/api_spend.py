@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
-from nightkeep.core.errors import DeniedError, RequestError
+from nightkeep.core.errors import DeniedError
 from nightkeep.core.scope import is_within, parse_scope
 from nightkeep.models.ledger_savings import Ablation
 from nightkeep.models.reconcile import Period
 from nightkeep.models.reconciliation import Reconciliation
 from nightkeep.models.spending import Reads, Spending, SpendQuery, read_ablation, read_spending
-from nightkeep.models.usage_report import Billed
+from nightkeep.models.usage_report import Billed, Moment, Name
 from nightkeep.server.api import Route
 from nightkeep.server.operators import Asker
 
@@ -23,11 +24,11 @@ __all__ = ["ReportedBill", "Settle", "spend_routes"]
 class ReportedBill(msgspec.Struct, frozen=True, kw_only=True):
     """A provider's report, as the command line has read it."""
 
-    providers: tuple[str, ...]  # as the settings name them
+    providers: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=100)]  # as the settings name them
     lines: list[Billed]
-    since_ms: int | None = None  # since 1970; None: from the first line on
-    until_ms: int  # complete until then
-    grace_ms: int = 5_000
+    since_ms: Moment | None = None  # None: from the first line on
+    until_ms: Moment  # complete until then
+    grace_ms: Moment = 5_000
     books_all: bool = False
     is_dry_run: bool = False
 
@@ -36,7 +37,7 @@ class ReportedBill(msgspec.Struct, frozen=True, kw_only=True):
         return Period(
             since_ms=self.since_ms,
             until_ms=self.until_ms,
-            grace_ms=max(0, self.grace_ms),
+            grace_ms=self.grace_ms,
             is_live=True,
             books_all=self.books_all,
         )
@@ -74,8 +75,6 @@ class _Endpoints:
         return await read_ablation(self._ledger, _own(query, asker), self._now())
 
     async def reconcile_spending(self, body: ReportedBill) -> Reconciliation:
-        if not body.providers:
-            raise RequestError("providers: name whose bill it is")
         return await self._settle(body)
 
 
