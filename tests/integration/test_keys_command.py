@@ -77,6 +77,10 @@ async def test_rotate_and_revoke_hold_at_once(gateway: Running, run: Run) -> Non
     assert name_of(gateway, new) == "team-a"
     assert (await run("revoke", "team-a", "--why", "leaked")).exit_code == 0
     assert [name_of(gateway, each) for each in (old, new)] == ["refused", "refused"]
+    page = await run("show", "team-a")
+    assert page.stdout.count("by operator: leaked") == 2
+    told = json.loads((await run("show", "team-a", "--json")).stdout)["log"]
+    assert [event["verb"] for event in told] == ["created", "rotated", "revoked", "revoked"]
     again = await run("revoke", "team-a")
     assert (again.exit_code, "nothing changed" in again.stdout) == (0, True)
     assert (await run("list")).exit_code == 4

@@ -12,7 +12,7 @@ import click
 
 from nightkeep.cli.tables import styled
 
-__all__ = ["GOOD", "HEADINGS", "facts", "hand_over", "moment", "print_json", "row"]
+__all__ = ["GOOD", "HEADINGS", "events", "facts", "hand_over", "moment", "print_json", "row"]
 
 GOOD: Final = ("active", "replaced")
 """States in which a key is accepted."""
@@ -56,14 +56,21 @@ def facts(key: dict[str, Any]) -> list[tuple[str, str]]:
         ("tags", ", ".join(key["tags"]) or "all"),
         ("default tag", key["default_tag"] or ""),
         ("limits", limits or "none of its own"),
-        ("created", f"{_stamp(key['created_at'])} by {key['created_by']}"),
         ("expires", _until(key["expires_at"])),
-        ("revoked", _stamp(key["revoked_at"])),
         ("replaces", key["rotated_from"] or ""),
         ("replaced by", key["replaced_by"] or ""),
         ("last used", _ago(key["last_used_at"])),
     ]
     return [(label, text) for label, text in facts if text]
+
+
+def events(log: list[dict[str, Any]], key_id: str) -> list[tuple[str, str]]:
+    """What was done to a key, under labels."""
+    done = [event for event in log if event["key_id"] == key_id]
+    return [
+        (event["verb"], f"{_stamp(event['at'])} by {event['by']}{': ' if event['why'] else ''}{event['why']}")
+        for event in done
+    ]
 
 
 def _dollars(name: str, value: int) -> str:

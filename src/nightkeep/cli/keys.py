@@ -18,7 +18,7 @@ from urllib.parse import quote
 import click
 
 from nightkeep.cli.api_client import ApiError, NoGatewayError, NothingThereError, call_api, url_option
-from nightkeep.cli.key_words import GOOD, HEADINGS, facts, hand_over, moment, print_json, row
+from nightkeep.cli.key_words import GOOD, HEADINGS, events, facts, hand_over, moment, print_json, row
 from nightkeep.cli.tables import print_table, styled
 from nightkeep.config_places import data_dir
 from nightkeep.core.errors import NightkeepError
@@ -131,16 +131,17 @@ def list_keys(with_all: bool, url: str, data_option: str | None, as_json: bool) 
 @_place
 def show(key: str, url: str, data_option: str | None, as_json: bool) -> None:
     """Show what is known of KEY: a name, an id or a fingerprint. Exit code 4: there is none."""
-    found = _ask(url, data_option, "show_key", key)["keys"]
+    page = _ask(url, data_option, "show_key", key)
+    found = page["keys"]
     if not found:
         raise NothingThereError(f"there is no key {key!r}")
     if as_json:
-        print_json(found)
+        print_json(page)
         return
     for number, each in enumerate(found):
         if number:
             click.echo()
-        for label, text in facts(each):
+        for label, text in [*facts(each), *events(page["log"], each["id"])]:
             click.echo(f"{styled(label.ljust(12), 'bright_black')}{text}")
 
 
@@ -230,7 +231,7 @@ def _ask(url: str, data: str | None, operation: str, key: str = "", body: dict[s
         except NightkeepError as error:
             kind = NothingThereError if error.http_status == 404 else ApiError
             raise kind(error.message) from error
-        click.echo(f"no gateway answers at {url}: this is {directory}", err=True)
+        click.echo(f"no gateway answers at {url}: this is about {directory} itself", err=True)
         return answer
 
 

@@ -19,6 +19,7 @@ from nightkeep.store.port import Row, Transaction, Value
 __all__ = [
     "SELECT_KEYS",
     "SELECT_VERSION",
+    "KeyEvent",
     "KeyState",
     "KeyView",
     "StoredKey",
@@ -26,9 +27,11 @@ __all__ = [
     "find_keys",
     "no_key",
     "note_use",
+    "read_event",
     "read_key",
     "replace_key",
     "revoke_key",
+    "select_log",
     "view_of",
 ]
 
@@ -112,6 +115,29 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     rotated_from: str | None
     replaced_by: str | None
     last_used_at: datetime | None
+
+
+class KeyEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to a key."""
+
+    at: datetime
+    key_id: str
+    verb: str  # created | rotated (it was made in the place of another) | revoked
+    by: str
+    why: str
+
+
+def select_log(key_ids: Sequence[str]) -> tuple[str, list[Value]]:
+    """The query for what was done to keys, oldest first; its rows are ``read_event``'s."""
+    marks = ", ".join("?" * len(key_ids))
+    return f"SELECT at, key_id, verb, by_whom, why FROM key_log WHERE key_id IN ({marks}) ORDER BY n", [*key_ids]
+
+
+def read_event(row: Row) -> KeyEvent:
+    """A row of ``select_log``."""
+    at = _moment(row[0])
+    assert at is not None
+    return KeyEvent(at=at, key_id=str(row[1]), verb=str(row[2]), by=str(row[3]), why=str(row[4]))
 
 
 def view_of(key: StoredKey, now: datetime) -> KeyView:

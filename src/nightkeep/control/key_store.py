@@ -19,14 +19,17 @@ import msgspec
 from nightkeep.control.key_rows import (
     SELECT_KEYS,
     SELECT_VERSION,
+    KeyEvent,
     StoredKey,
     add_key,
     find_keys,
     no_key,
     note_use,
+    read_event,
     read_key,
     replace_key,
     revoke_key,
+    select_log,
 )
 from nightkeep.control.key_text import KEY_PREFIX, Entropy, make_secret
 from nightkeep.control.keys import NO_LIMITS, KeyLimits, KeyRing, hash_key
@@ -108,6 +111,10 @@ class KeyStore:
         if not found:
             raise no_key(wanted, self.keys)
         return found
+
+    async def log(self, keys: Iterable[StoredKey]) -> list[KeyEvent]:
+        """What was done to keys, oldest first. Raises StoreError."""
+        return [read_event(row) for row in await self._store.read(*select_log([key.id for key in keys]))]
 
     async def create(self, wish: KeyWish, by: str) -> MadeKey:
         """Make a key.

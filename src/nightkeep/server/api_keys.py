@@ -8,19 +8,26 @@ from typing import Any
 
 import msgspec
 
-from nightkeep.control.key_rows import KeyView, view_of
+from nightkeep.control.key_rows import KeyEvent, KeyView, view_of
 from nightkeep.control.key_store import KeyStore, KeyWish, MadeKey
 from nightkeep.control.keys import NO_LIMITS, KeyLimits
 from nightkeep.server.api import Route
 from nightkeep.server.operators import Asker
 
-__all__ = ["KeyEndpoints", "Keys", "Me", "NewKey", "Reason", "Rotation", "key_operations"]
+__all__ = ["KeyEndpoints", "KeyPage", "Keys", "Me", "NewKey", "Reason", "Rotation", "key_operations"]
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
     """Virtual keys that were made here; the configured ones stand in the settings file."""
 
     keys: list[KeyView]
+
+
+class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a name, and what was done to them."""
+
+    keys: list[KeyView]
+    log: list[KeyEvent] = []
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +78,7 @@ def key_operations(keys: KeyStore, now: Callable[[], datetime]) -> list[Route]:
         Route(method="GET", path="/api/me", summary="Who you are here, and what your key allows", handler=api.show_me,
               gives=Me, needs="key", takes_asker=True),
         _route("GET", "/api/keys", "The virtual keys", api.list_keys, Keys),
-        _route("GET", "/api/keys/{key}", "The keys of a name, id or fingerprint", api.show_key, Keys),
+        _route("GET", "/api/keys/{key}", "The keys of a name, id or fingerprint", api.show_key, KeyPage),
         _route("POST", "/api/keys", "Make a key; its text is in the answer, once", api.create_key, NewKey, KeyWish),
         _route("POST", "/api/keys/{key}/rotate", "Put a new key in a key's place", api.rotate_key, NewKey, Rotation),
         _route("POST", "/api/keys/{key}/revoke", "End keys at once", api.revoke_key, Revoked, Reason),
@@ -106,8 +113,9 @@ class KeyEndpoints:
     async def list_keys(self) -> Keys:
         return Keys(keys=[view_of(key, self._now()) for key in self._keys.keys])
 
-    async def show_key(self, key: str) -> Keys:
-        return Keys(keys=[view_of(each, self._now()) for each in self._keys.find(key)])
+    async def show_key(self, key: str) -> KeyPage:
+        found = self._keys.find(key)
+        return KeyPage(keys=[view_of(each, self._now()) for each in found], log=await self._keys.log(found))
 
     async def create_key(self, body: KeyWish) -> NewKey:
         is_first = not self._keys.ring.has_keys

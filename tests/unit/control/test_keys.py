@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightkeep.control.key_text import make_secret
 from nightkeep.control.keys import Caller, KeyRing, KeySpec, hash_key, presented_key
 from nightkeep.core.errors import AuthenticationError, DeniedError, RequestError
 from nightkeep.core.scope import is_within
@@ -82,3 +83,43 @@ def test_a_scope_below_the_keys_may_be_named_whole_or_relative() -> None:
 )
 def test_every_sdks_way_of_showing_a_key_is_read(headers: dict[str, str]) -> None:
     assert presented_key(headers) == KEY
+
+
+def test_where_no_key_is_asked_for_a_known_one_still_says_who_calls() -> None:
+    keys = KeyRing([KeySpec(name="team-a", scope="acme", hash=hash_key(KEY))], "never")
+    assert keys.is_open
+    assert keys.has_keys
+    assert keys.authenticate(KEY, NOW).name == "team-a"
+    assert keys.authenticate("any text", NOW).name == ""
+    assert keys.authenticate(None, NOW).name == ""
+
+
+def test_where_no_key_is_asked_for_one_that_is_over_is_refused_all_the_same() -> None:
+    revoked = KeySpec(name="team-a", scope="acme", hash=hash_key(KEY), revoked_at=NOW - timedelta(days=1))
+    with pytest.raises(AuthenticationError, match="was revoked"):
+        KeyRing([revoked], "never").authenticate(KEY, NOW)
+
+
+def test_where_keys_are_always_asked_for_nobody_gets_in_without_one_though_there_is_none() -> None:
+    for presented in (None, "", "any text"):
+        with pytest.raises(AuthenticationError):
+            KeyRing([], "always").authenticate(presented, NOW)
+
+
+def test_a_key_that_was_copied_badly_is_told_as_such() -> None:
+    good = make_secret("nk-", lambda size: b"x" * size)
+    with pytest.raises(AuthenticationError, match="cut off or mistyped") as caught:
+        ring().authenticate(good[:-1], NOW)
+    assert good[:-1] not in str(caught.value)
+    with pytest.raises(AuthenticationError, match="keys list"):
+        ring().authenticate(good, NOW)
+
+
+def test_the_default_tag_is_the_callers() -> None:
+    assert ring(default_tag="batch").authenticate(KEY, NOW).default_tag == "batch"
+
+
+@pytest.mark.parametrize("presented", ["\udcff", "\xff" * 10, "é", "\x00", "nk-" + "z" * 10_000])
+def test_any_bytes_are_looked_up_without_a_fault(presented: str) -> None:
+    with pytest.raises(AuthenticationError):
+        ring().authenticate(presented, NOW)
