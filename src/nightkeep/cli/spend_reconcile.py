@@ -66,7 +66,7 @@ class SystemClock:
 @click.option("--grace", type=float, default=5.0, show_default=True, help="Seconds in which a bill may be on its way.")
 @click.option("--book", is_flag=True, help="Also book what cannot be tied to a request of ours.")
 @click.option("--dry-run", is_flag=True, help="Say what would be booked, and book nothing.")
-@click.option("--gateway", default=None, help=f"Address of the running gateway, else {DEFAULT_URL}.")
+@click.option("--gateway", envvar="NIGHTKEEP_URL", help=f"Address of the running gateway, else {DEFAULT_URL}.")
 @click.option("--data", "data_option", metavar="DIR", help="Where records are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def reconcile_command(
@@ -154,7 +154,7 @@ def _perform(body: dict[str, Any], gateway: str | None, data_option: str | None)
     try:
         return _ask(gateway or DEFAULT_URL, body)
     except NoGatewayError:
-        if gateway:
+        if gateway and not data_option:
             raise
     try:
         return _alone(directory, body)

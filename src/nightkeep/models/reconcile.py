@@ -39,7 +39,7 @@ corrected  we had another amount than the bill
 lost       billed, and the ledger knew nothing of it: a crash came before it was written
 foreign    billed to our account, but never sent by us (it bears no name of ours)
 unbilled   in the ledger with its usage, and not in the bill
-in_flight  billed, and its call is still running, or only just ended: looked at the next time
+in_flight  its call is still running, or it has only just ended: looked at the next time
 tokens     the amounts agree, the token counts do not
 total      an account, model and day whose sums differ (reports that name no requests)
 """
@@ -247,9 +247,11 @@ class _Found:
 
     def miss(self, entry: Known, period: Period) -> None:
         """The bill does not know it. What was only an estimate becomes nothing; what was reported to us stays."""
-        if entry.ended_ms > period.until_ms - period.grace_ms or not (entry.micro_usd or entry.estimates):
+        if not (entry.micro_usd or entry.estimates):
             return
-        if entry.estimates:
+        if entry.ended_ms > period.until_ms - period.grace_ms:
+            self._tell("in_flight", entry, None, is_booked=False, note="it has only just ended; its bill may come")
+        elif entry.estimates:
             note = "the provider has not billed it"
             self._correct(entry, 0, NO_TOKENS, note)
             self._tell("settled", entry, None, is_booked=True, note=note)
