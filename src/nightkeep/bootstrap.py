@@ -27,17 +27,20 @@ from nightkeep.bootstrap_keys import Authority, check_exposure, open_authority
 from nightkeep.bootstrap_pools import account_specs, gateway_settings, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
 from nightkeep.bootstrap_spend import spend_operations
-from nightkeep.config import Loaded, Settings, load, resolve_accounts
+from nightkeep.bootstrap_watch import watch_spec
+from nightkeep.config import Loaded, Settings, load, provider_specs, resolve_accounts
 from nightkeep.config_accounts import KeyNote
 from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
 from nightkeep.control.budget_specs import ThresholdReached
 from nightkeep.control.switches import Switchboard
+from nightkeep.control.watch import Watch
 from nightkeep.core.clock import new_id
 from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.accounts import AccountStatus
+from nightkeep.models.budget_settlement import settle_lost
 from nightkeep.models.calls import CallLog
 from nightkeep.models.catalog import load_catalog
 from nightkeep.models.gateway.cache import ResponseCache
@@ -47,17 +50,20 @@ from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.quote import QuoteAsk
 from nightkeep.models.leases import AccountView
 from nightkeep.models.provider_spec import ProviderSpec
+from nightkeep.models.reconciliation import Reconciliation
 from nightkeep.models.routing import Needs, Route
 from nightkeep.models.sessions import Sessions
 from nightkeep.models.transport import HttpClient
 from nightkeep.models.upstream import AccountAccess, UpstreamAccount
 from nightkeep.ops.alerts import Alerts
 from nightkeep.ops.budget_alerts import describe_threshold
+from nightkeep.ops.watching import Watching
 from nightkeep.server.api import Route as Operation
 from nightkeep.server.api_alerts import alert_routes
 from nightkeep.server.api_budgets import budget_operations
 from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
 from nightkeep.server.api_switches import switch_routes
+from nightkeep.server.api_watch import watch_routes
 from nightkeep.server.app import App
 from nightkeep.server.doors import DoorKeeper, DoorSettings
 from nightkeep.server.http import HttpServer, serve
@@ -105,6 +111,7 @@ class Running:
         self._store: SqliteStore | None = None
         self._states: AccountStates | None = None
         self._log: CallLog | None = None
+        self._watching: Watching | None = None
         self._authority: Authority | None = None
         self.switches: Switchboard | None = None
         self._alerts: Alerts | None = None
@@ -166,6 +173,12 @@ class Running:
         await sessions.restore(store, self.clock.now())
         self._log = CallLog(store, record_policy(settings), sessions, self.clock, self._randomness, self.owner)
         await self._log.open()
+        watch = Watch(watch_spec(settings))
+        ring = authority.ring
+        self._watching = Watching(
+            self._log, watch, self.clock, self._alerts, pause=self._pause, has_keys=lambda: ring.has_keys
+        )
+        await self._watching.open(store)
         self._money = open_money(
             store, settings, self.owner, self.clock, self._threshold_reached, is_alone=self._is_alone
         )
@@ -182,7 +195,8 @@ class Running:
                 client=self._client,
                 states=self._states,
                 spending=self._money.spending,
-                log=self._log,
+                switches=switches,
+                log=self._watching,
                 idempotency=self._idempotency,
                 cache=self._cache,
                 clock=self.clock,
@@ -203,6 +217,11 @@ class Running:
         gateway = settings.gateway
         self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
 
+    async def _pause(self, scope: str, why: str, rule: str) -> None:
+        """A rule of watching stops a scope. Raises RequestError, StoreError."""
+        assert self.switches is not None
+        await self.switches.stop("scope", scope, by=f"rule {rule}", why=why, source=f"rule:{rule}")
+
     def _threshold_reached(self, reached: ThresholdReached) -> None:
         if self._alerts is not None:
             self._alerts.raise_(describe_threshold(reached))
@@ -212,9 +231,14 @@ class Running:
         money = self._money
         budgets = budget_operations(money.budgets, money.calibrations, self._plan_quote) if money is not None else []
         alerts = alert_routes(self._alerts) if self._alerts is not None else []
+        alerts += watch_routes(self._watching) if self._watching is not None else []
         store = self._store
-        spend = spend_operations(store, self.clock, self._randomness) if store is not None else []
-        switches = switch_routes(self.switches) if self.switches is not None else []
+        spend = (
+            spend_operations(store, self.clock, self._randomness, on_settled=self._settle_lost)
+            if store is not None
+            else []
+        )
+        switches = switch_routes(self.switches, self._gateway.ended_by) if self.switches is not None else []
         keys = self._authority.operations() if self._authority is not None else []
         return [*budgets, *alerts, *spend, *switches, *keys]
 
@@ -263,6 +287,15 @@ class Running:
         """What would serve a request."""
         needs = Needs(context_tokens=ask.tokens)
         return self._gateway.parts.routes.plan(ask.model, tag=ask.tag, task=ask.task, needs=needs)
+
+    async def _settle_lost(self, done: Reconciliation) -> None:
+        if self._store is not None and self._money is not None:
+            await settle_lost(self._store, self._money.leases, done, self._paid_providers)
+
+    def _paid_providers(self) -> list[str]:
+        specs = provider_specs(self.settings)
+        used = {account.provider for account in self.settings.accounts.values()}
+        return sorted(name for name in used if name not in specs or not specs[name].is_free)
 
     def _plan_quote(self, ask: QuoteAsk) -> Route:
         return self.explain(Ask(model=ask.model, tag=ask.tag, task=ask.task, tokens=ask.input_tokens))
@@ -335,6 +368,8 @@ class Running:
         self._gateway.parts.settings = gateway_settings(settings)
         if self._alerts is not None:
             self._alerts.configure(alerts)
+        if self._watching is not None:
+            self._watching.configure(watch_spec(settings))
         if self._money is not None:
             self._money.budgets.reconfigure(budget_specs(settings))
         if self._authority is not None:
@@ -363,12 +398,17 @@ class Running:
         task = asyncio.ensure_future(self.reload())
         task.add_done_callback(lambda done: done.exception())  # said by reload
 
+    async def _stop_telling(self) -> None:
+        if self._watching is not None:
+            await self._watching.close()
+        if self._alerts is not None:
+            await self._alerts.close()
+
     async def close(self, grace_s: float = 10.0) -> None:
         """Stop accepting, let answers in flight end for ``grace_s`` seconds, and leave everything in order."""
         if self._server is not None:
             await self._server.close(grace_s)
-        if self._alerts is not None:
-            await self._alerts.close()
+        await self._stop_telling()
         self._client.close()
         if self._log is not None:
             self._log.close()

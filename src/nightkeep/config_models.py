@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from nightkeep.config_notify import Heartbeat, NotifyChannel
+from nightkeep.config_watch import Watch
 from nightkeep.core.errors import NightkeepError
 from nightkeep.core.scope import parse_scope
 from nightkeep.models.credentials import is_key_source, parse_key_source
@@ -429,6 +430,7 @@ class Settings(_Section):
     cache: Cache = Cache.model_construct()
     idempotency: Idempotency = Idempotency.model_construct()
     notify: Notify = Notify.model_construct()
+    watch: Watch = Watch.model_construct()
     sim: Sim = Sim.model_construct()
 
     @property
