@@ -93,7 +93,7 @@ RULES: Final = (
         "an adjustment refers to a row, or says why it does not",
         "SELECT id, coalesce(adjusts, 'no row') || ', ' || coalesce(note, 'no note') FROM ledger "
         "WHERE kind = 'adjustment' AND ((adjusts IS NULL AND coalesce(note, '') = '') OR (adjusts IS NOT NULL "
-        "AND NOT EXISTS (SELECT 1 FROM ledger AS row WHERE row.id = ledger.adjusts)))",
+        "AND NOT EXISTS (SELECT 1 FROM ledger AS other WHERE other.id = ledger.adjusts)))",
     ),
     Rule(
         "booked_as_reconciled",

@@ -179,10 +179,12 @@ def plan_requests(
     begin = (
         period.since_ms if period.since_ms is not None else min((line.at_ms for line in billed.values()), default=None)
     )
+    compared = [entry for request, entry in ledger.items() if request in billed]
     for request, entry in ledger.items():
-        if request not in billed and begin is not None and entry.at_ms >= begin:
+        if request not in billed and begin is not None and begin <= entry.at_ms <= period.until_ms:
+            compared.append(entry)
             found.miss(entry, period)
-    return found.plan(billed.values(), ledger.values())
+    return found.plan(billed.values(), compared)
 
 
 def by_request(lines: Iterable[Billed]) -> dict[str, Billed]:

@@ -39,6 +39,7 @@ in the record only the owner is taken from it: the process that made it."""
 
 _CHUNK: Final = 400
 _DAY_MS: Final = 86_400_000
+_SKEW_MS: Final = 3_600_000  # between the provider's clock and ours, at most: a request's rows are read together
 _TOKENS: Final = tuple(f"{name}_tokens" for name in CLASSES)
 _KNOWN: Final = (
     "SELECT request_id, coalesce(min(CASE WHEN kind = 'attempt' THEN id END), min(id)), min(at), max(ended_at), "
@@ -113,7 +114,7 @@ async def find_differences(
         totals = await _totals(ledger, providers, period)
         return plan_totals(totals, lines, providers[0], period), False
     since = period.since_ms if period.since_ms is not None else min((line.at_ms for line in lines), default=None)
-    known = [] if since is None else await _known(ledger, providers, since, period.until_ms)
+    known = [] if since is None else await _known(ledger, providers, since - _SKEW_MS)
     there = {entry.request_id for entry in known}
     billed = by_request(lines)
     known += await _known_by_name(ledger, [name for name in billed if name not in there])
@@ -195,12 +196,9 @@ def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-async def _known(ledger: Reads, providers: Sequence[str], since_ms: int, until_ms: int) -> list[Known]:
-    sql = (
-        f"{_KNOWN} WHERE at >= ? AND at <= ? AND request_id <> '' AND provider IN ({_marks(providers)}) "
-        "GROUP BY request_id"
-    )
-    return [_read_known(row) for row in await ledger.read(sql, [since_ms, until_ms, *providers])]
+async def _known(ledger: Reads, providers: Sequence[str], since_ms: int) -> list[Known]:
+    sql = f"{_KNOWN} WHERE at >= ? AND request_id <> '' AND provider IN ({_marks(providers)}) GROUP BY request_id"
+    return [_read_known(row) for row in await ledger.read(sql, [since_ms, *providers])]
 
 
 async def _known_by_name(ledger: Reads, requests: Iterable[str]) -> list[Known]:

@@ -294,6 +294,26 @@ async def test_what_is_known_from_before_the_report_is_found_by_its_name(world: 
     assert await world.total() == 30
 
 
+async def test_what_was_spent_before_or_after_the_report_is_not_compared(world: World) -> None:
+    early, within, late = made(5), made(50), made(None, basis="open")
+    early.attempts[0].started_at = START - timedelta(minutes=10)
+    late.attempts[0].started_at = START + timedelta(minutes=90)
+    await world.spend(early, within, late)
+    done = await world.reconcile(billed(within.id, 50))
+    assert (kinds(done), done.before_micro_usd, done.is_settled) == ([], 50, True)
+    assert await world.total() == 955
+
+
+async def test_clocks_that_differ_do_not_tear_a_request_apart(world: World) -> None:
+    late = made(70)
+    ahead = billed(late.id, 70, at=START + timedelta(seconds=30))
+    open_end = Period(since_ms=None, until_ms=START_MS + 3_600_000)
+    await world.reconcile(ahead, period=open_end)
+    await world.spend(late)
+    await world.reconcile(ahead, period=open_end)
+    assert await world.total() == 70
+
+
 # -- the pure part
 
 _known = st.builds(
