@@ -33,6 +33,7 @@ from nightkeep.config_accounts import KeyNote
 from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
 from nightkeep.control.budget_specs import ThresholdReached
+from nightkeep.control.stops_in_force import EVERYTHING
 from nightkeep.control.switches import Switchboard
 from nightkeep.control.watch import Watch
 from nightkeep.core.clock import new_id
@@ -40,7 +41,7 @@ from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.accounts import AccountStatus
-from nightkeep.models.budget_settlement import settle_lost
+from nightkeep.models.budget_settlement import MARK_LENGTH, Settlement
 from nightkeep.models.calls import CallLog
 from nightkeep.models.catalog import load_catalog
 from nightkeep.models.gateway.cache import ResponseCache
@@ -50,7 +51,6 @@ from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.quote import QuoteAsk
 from nightkeep.models.leases import AccountView
 from nightkeep.models.provider_spec import ProviderSpec
-from nightkeep.models.reconciliation import Reconciliation
 from nightkeep.models.routing import Needs, Route
 from nightkeep.models.sessions import Sessions
 from nightkeep.models.transport import HttpClient
@@ -210,6 +210,7 @@ class Running:
             _door_settings(settings),
             self.clock,
             self._randomness,
+            mark=self.owner[-MARK_LENGTH:],
         )
         hosts = frozenset({settings.gateway.host})
         api = make_api(self, __version__, authority.operators, hosts, self._more_operations())
@@ -234,8 +235,8 @@ class Running:
         alerts += watch_routes(self._watching) if self._watching is not None else []
         store = self._store
         spend = (
-            spend_operations(store, self.clock, self._randomness, on_settled=self._settle_lost)
-            if store is not None
+            spend_operations(store, self.clock, self._randomness, settlement=self._settlement(store, money))
+            if store is not None and money is not None
             else []
         )
         switches = switch_routes(self.switches, self._gateway.ended_by) if self.switches is not None else []
@@ -288,9 +289,8 @@ class Running:
         needs = Needs(context_tokens=ask.tokens)
         return self._gateway.parts.routes.plan(ask.model, tag=ask.tag, task=ask.task, needs=needs)
 
-    async def _settle_lost(self, done: Reconciliation) -> None:
-        if self._store is not None and self._money is not None:
-            await settle_lost(self._store, self._money.leases, done, self._paid_providers)
+    def _settlement(self, store: SqliteStore, money: MoneyControls) -> Settlement:
+        return Settlement(store, money.budgets, money.leases, self._paid_providers)
 
     def _paid_providers(self) -> list[str]:
         specs = provider_specs(self.settings)
@@ -305,9 +305,11 @@ class Running:
         views = self.accounts()
         available = sum(1 for view in views if view.status is AccountStatus.AVAILABLE)
         problems = [f"{view.id}: {view.status} {view.why}".rstrip() for view in views if view.status != "available"]
-        return Readiness(
-            ready=available > 0, accounts_available=available, accounts=len(views), problems=tuple(problems)
-        )
+        stopped = self.switches.over(EVERYTHING) if self.switches is not None else None
+        if stopped is not None:
+            problems.insert(0, f"everything is stopped by {stopped.by}: {stopped.why}")
+        is_ready = available > 0 and stopped is None
+        return Readiness(ready=is_ready, accounts_available=available, accounts=len(views), problems=tuple(problems))
 
     def status(self) -> Status:
         """The gateway at a glance."""

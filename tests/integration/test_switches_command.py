@@ -254,6 +254,13 @@ async def test_a_limit_that_cannot_be_is_refused(gateway: Running, query: str) -
     assert (await ask(gateway, "GET", f"/api/switches/log?{query}")).status == 400
 
 
+async def test_while_everything_is_stopped_the_gateway_is_not_ready(gateway: Running) -> None:
+    assert (await ask(gateway, "GET", "/api/ready")).body["ready"]
+    await post(gateway, "stop", {"name": "/", "why": "the bill", "by": "dana"})
+    ready = (await ask(gateway, "GET", "/api/ready")).body
+    assert (ready["ready"], ready["problems"]) == (False, ["everything is stopped by dana: the bill"])
+
+
 async def test_each_use_stands_in_the_log_with_who_and_why(gateway: Running, run: Run) -> None:
     await run("stop", "/", "--why", "the bill")
     await run("resume", "/", "--why", "paid")

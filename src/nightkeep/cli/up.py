@@ -21,6 +21,8 @@ __all__ = ["command"]
 
 log = logging.getLogger("nightkeep")
 
+_MOST_SHOWN = 5
+
 
 @click.command("up")
 @click.option("--config", "config_file", metavar="FILE", help="Settings; default: ./nightkeep.toml, else the user's.")
@@ -105,6 +107,11 @@ def _greet(running: Running, data: Path) -> None:
     click.echo(f"  records       {data}")
     everybody = "whoever can connect (nightkeep keys create NAME --scope PATH changes that)"
     click.echo(f"  clients       {'must present a key' if running.asks_for_keys else everybody}")
+    stops = running.switches.stops if running.switches is not None else ()
+    for stop in stops[:_MOST_SHOWN]:
+        click.echo(f"  {click.style('stopped', fg='red', bold=True)}       {stop.target}, by {stop.by}: {stop.why}")
+    if stops:
+        click.echo("                nightkeep stop --list shows all; nightkeep resume ends them")
     for note in running.notes:
         colour = "red" if note.is_error else "yellow"
         click.echo(f"  {click.style('account', fg=colour)} {note.account}: {note.what}. {note.fix}")

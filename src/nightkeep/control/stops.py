@@ -57,7 +57,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     since: datetime
     drain: bool = False  # calls in flight may end as they will; else they are cut with the typed error
-    source: str  # command, api, file, signal or rule:NAME
+    source: str  # command, api, file, signal or rule:NAME; store: switches cannot be read
 
     @property
     def target(self) -> Target:
@@ -102,7 +102,7 @@ def refusal(stop: Stop) -> StoppedError:
     facts = {"stop": str(stop.target), "why": stop.why, "by": stop.by, "since": stop.since.isoformat()}
     because = f": {stop.why}" if stop.why else ""
     since = f"{stop.since:%Y-%m-%d %H:%M:%S} UTC"
-    if stop.source == "rule:store":
+    if stop.source == "store":
         return StoppedError(
             f"nothing is served since {since}{because}. Switches that somebody has thrown cannot be seen, so all of "
             "them count as thrown; serving goes on by itself as soon as they can be read",

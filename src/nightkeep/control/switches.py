@@ -266,7 +266,7 @@ class Switchboard(StopsInForce):
             return
         log.error("switches cannot be read, so nothing is served: %s", reason)
         why = clipped(f"switches cannot be read ({reason})", _MOST_WHY)
-        hand = Hand(by="nightkeep", why=why, source="rule:store", at=self._clock.now())
+        hand = Hand(by="nightkeep", why=why, source="store", at=self._clock.now())
         self._blind = self._made(EVERYTHING, hand, drain=True)
         self._take()
 

@@ -56,6 +56,20 @@ class Flaky:
         await self.store.close()
 
 
+class Slow(Flaky):
+    """A store whose answers are on their way for a while, so that they are old when they arrive."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__(store)
+        self.chance = random.Random(5)
+
+    async def read(self, sql: str, parameters: Any = ()) -> list[Row]:
+        rows = await self.store.read(sql, list(parameters))
+        for _ in range(self.chance.randrange(30)):
+            await asyncio.sleep(0)
+        return rows
+
+
 class World:
     """One data directory, and as many processes on it as a test wants."""
 
@@ -372,6 +386,33 @@ async def test_a_store_that_does_not_answer_is_as_bad_as_one_that_fails(world: W
     await asyncio.wait_for(closed.wait(), 10)
     assert allows(board)
     await board.close()
+
+
+async def test_an_old_answer_of_the_store_never_undoes_what_was_just_done(world: World) -> None:
+    world.store = Slow(world.store.store)
+    board = await world.process(look_s=0.0)
+    board.start()
+    asking = [asyncio.ensure_future(_look_on(board)) for _ in range(3)]
+    try:
+        for n in range(60):
+            await board.stop("scope", "acme", by="dana", drain=bool(n % 3))
+            for _ in range(20):
+                assert not allows(board)
+                await asyncio.sleep(0)
+            await board.resume("scope", "acme", by="dana")
+            for _ in range(20):
+                assert allows(board)
+                await asyncio.sleep(0)
+    finally:
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await board.close()
+
+
+async def _look_on(board: Switchboard) -> None:
+    while True:
+        await board.look()
 
 
 async def test_without_its_store_nothing_starts(world: World) -> None:
