@@ -24,7 +24,7 @@ import msgspec
 
 from nightkeep.cli.api_client import DEFAULT_URL, NoGatewayError, call_api
 from nightkeep.cli.call_words import plural
-from nightkeep.cli.spend_words import amount, right, signed
+from nightkeep.cli.spend_words import amount, plain, right, signed
 from nightkeep.cli.tables import print_table, styled
 from nightkeep.config_places import data_dir
 from nightkeep.core.errors import ConflictError
@@ -228,9 +228,9 @@ def _print_differences(differences: Sequence[Difference]) -> None:
     rows = []
     for n, each in enumerate(shown, 1):
         kind = styled(each.kind.replace("_", " "), _COLOURS.get(each.kind, "red"))
-        request = f"…{each.request_id[-12:]}" if each.request_id else each.note
-        what = f"{each.account} {each.model}".strip()
-        rows.append((f"  {kind}", request, ours[n], bills[n], each.scope, what[:30]))
+        request = f"…{plain(each.request_id[-12:])}" if each.request_id else each.note
+        what = plain(f"{each.account} {each.model}".strip())
+        rows.append((f"  {kind}", request, ours[n], bills[n], plain(each.scope), what[:30]))
     print_table(["  DIFFERENCE", "REQUEST", ours[0], bills[0], "SCOPE", "ACCOUNT, MODEL"], rows)
     more = len(differences) - len(shown)
     click.echo(styled(f"  and {more:,} more; --json names them all\n" if more else "", "bright_black"))

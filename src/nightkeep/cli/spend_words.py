@@ -18,7 +18,7 @@ from nightkeep.models.ledger_queries import Spend
 from nightkeep.models.ledger_savings import Ablation, Layer, Projection
 from nightkeep.models.spending import Spending
 
-__all__ = ["amount", "print_ablation", "print_spending", "right", "signed"]
+__all__ = ["amount", "plain", "print_ablation", "print_spending", "right", "signed"]
 
 _BAR: Final = 12
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -140,8 +140,13 @@ def _all_in(spend: Spend) -> int:
     return spend.input_tokens + spend.cache_read_tokens + spend.cache_write_tokens
 
 
+def plain(name: str) -> str:
+    """A name as it may be printed: names come from clients, and could steer a terminal."""
+    return name if name.isprintable() else "".join(each if each.isprintable() else "�" for each in name)
+
+
 def _name(name: str, by: str) -> str:
-    name = name or _NONE.get(by, "(none)")
+    name = plain(name) or _NONE.get(by, "(none)")
     return name if len(name) <= _LONGEST_NAME else f"{name[:12]}…{name[-(_LONGEST_NAME - 13) :]}"
 
 

@@ -8,7 +8,7 @@ Every figure of ``Spend`` is additive: over any grouping, the groups' figures ad
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,7 @@ __all__ = ["By", "Group", "Spend", "SpendFilter", "fold", "select_span", "select
 By = Literal["scope", "agent", "model", "account", "provider", "tag", "key", "release", "run", "day"]
 """What spending can be grouped by."""
 
+_MOST_DAYS: Final = 3_660
 _QUARTER_MS: Final = 900_000  # every offset of a time zone is a multiple of a quarter of an hour
 _EXPRESSIONS: Final[dict[By, str]] = {
     "scope": "scope",
@@ -137,7 +138,7 @@ def select_span(wanted: SpendFilter) -> tuple[str, list[Value]]:
 def fold(rows: Iterable[Row], by: By | None = None, *, depth: int | None = None, zone: str = "UTC") -> list[Group]:
     """Groups from the rows of ``select_spend``: scopes cut to ``depth`` segments, moments to the days of a zone.
 
-    Days come in order, everything else by cost, dearest first. Raises ZoneInfoNotFoundError.
+    Days come in order and without gaps, everything else by cost, dearest first. Raises ZoneInfoNotFoundError.
     """
     found: dict[str, Spend] = {}
     time_zone = ZoneInfo(zone)
@@ -148,10 +149,21 @@ def fold(rows: Iterable[Row], by: By | None = None, *, depth: int | None = None,
             found[key].add(spend)
         else:
             found[key] = spend
-    groups = [Group(name=name, spend=spend) for name, spend in found.items()]
     if by == "day":
-        return sorted(groups, key=lambda group: group.name)
+        return [Group(name=day, spend=found.get(day, Spend())) for day in _days(found)]
+    groups = [Group(name=name, spend=spend) for name, spend in found.items()]
     return sorted(groups, key=lambda group: (-group.spend.cost_micro_usd, -group.spend.requests, group.name))
+
+
+def _days(found: Iterable[str]) -> list[str]:
+    """Every day from the first to the last; only those that are there, where that is more than ten years."""
+    days = sorted(found)
+    if not days:
+        return []
+    first, last = date.fromisoformat(days[0]).toordinal(), date.fromisoformat(days[-1]).toordinal()
+    if last - first > _MOST_DAYS:
+        return days
+    return [date.fromordinal(day).isoformat() for day in range(first, last + 1)]
 
 
 def _name(value: Value, by: By | None, depth: int | None, zone: ZoneInfo) -> str:

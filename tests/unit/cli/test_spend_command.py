@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import random
@@ -122,6 +123,22 @@ def test_the_lines_of_a_csv_add_up_and_none_is_a_formula(directory: Path, tmp_pa
     assert run(directory, "--csv", str(target)).exit_code == 0
     assert list(csv.DictReader(io.StringIO(target.read_text()))) == rows
     assert "cannot be written" in run(directory, "--csv", str(tmp_path / "no" / "out.csv")).stderr
+
+
+def test_names_from_clients_do_not_steer_the_terminal(directory: Path) -> None:
+    with sqlite3.connect(directory / "nightkeep.db") as database:
+        database.execute("UPDATE ledger SET agent = 'evil\x1b[2J\x07' || substr(agent, 1, 0)")
+    page = run(directory, "--by", "agent").stdout
+    assert "evil�[2J�" in page
+    assert "\x1b[2J" not in page
+
+
+def test_days_have_no_gaps(directory: Path) -> None:
+    found = json.loads(run(directory, "--by", "day", "--json").stdout)["groups"]
+    days = [datetime.fromisoformat(group["name"]) for group in found]
+    assert len(days) in (3, 4)
+    assert all(after - before == timedelta(days=1) for before, after in itertools.pairwise(days))
+    assert sum(group["spend"]["cost_micro_usd"] for group in found) == 2_004_007
 
 
 def test_nothing_in_that_time_is_said_so(directory: Path) -> None:

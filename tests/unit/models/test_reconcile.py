@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -355,6 +356,30 @@ def test_after_any_comparison_the_ledger_is_the_bill_but_for_what_is_named(
     after = plan.ours_micro_usd + sum(each.micro_usd for each in plan.adjustments)
     left = sum(each.ours_micro_usd or 0 for each in plan.differences if each.kind == "unbilled")
     assert after - left == plan.billed_micro_usd == sum(line.micro_usd for line in lines)
+    for each in plan.adjustments:
+        _book(ledger, each)
+    again = plan_requests(ledger.values(), by_request(lines), {}, Period(since_ms=0, until_ms=200))
+    assert again.adjustments == []
+    assert {each.kind for each in again.differences} <= {"unbilled", "tokens"}
+
+
+def _book(ledger: dict[str, Known], each: Adjustment) -> None:
+    """What the store does with an adjustment, in memory."""
+    old = ledger.get(each.request_id)
+    if each.adjusts is None or old is None:
+        assert old is None
+        assert each.adjusts is None
+        ledger[each.request_id] = Known(
+            request_id=each.request_id, row=each.id, at_ms=each.at_ms, ended_ms=each.at_ms, provider="lab", account="a",
+            model="m", scope=each.who.scope, owner="", classes=each.classes, micro_usd=each.micro_usd, estimates=0,
+            estimated_micro_usd=0, unpriced=0, rows=1,
+        )  # fmt: skip
+        return
+    classes = tuple(a + b for a, b in zip(old.classes, each.classes, strict=True))
+    ledger[each.request_id] = msgspec.structs.replace(
+        old, classes=classes, micro_usd=old.micro_usd + each.micro_usd, estimates=old.estimates + each.estimates,
+        unpriced=old.unpriced + each.unpriced, rows=old.rows + 1,
+    )  # fmt: skip
 
 
 # -- reports
