@@ -94,8 +94,8 @@ class Watch:
     def fold(self, call: CallBegun | CallEnded, now: Now) -> None:
         """Take note of a fact."""
         if isinstance(call, CallBegun):
-            for rule in self._active:
-                rule.begun(call, now)
+            if self.spec.same_request.is_on:
+                self._same_request.begun(call, now)
         else:
             for rule in self._active:
                 rule.ended(call, now)

@@ -104,16 +104,14 @@ class IdleHeartbeat:
         self._counts: Lately[str, list[int]] = Lately(_MOST_RHYTHMS, lambda: [0])
         self._beating: set[tuple[str, str]] = set()
 
-    def begun(self, call: CallBegun, now: Now) -> None:
-        """Its cost is not known yet."""
-
     def ended(self, call: CallEnded, now: Now) -> None:
         """Note when a call came, how large it was and what it cost."""
         count = self._counts.use(call.scope)
         count[0] += 1
         beats = self._rhythms.use((call.scope, call.model))
+        is_slow = not beats or call.began - beats[-1].at >= _SHORTEST_S / 2
         beats.append(_Beat(call.began, call.size, call.cost, count[0]))
-        if self._interval(self._last(beats)) is not None:
+        if is_slow and self._interval(self._last(beats)) is not None:
             self._beating.add((call.scope, call.model))
 
     def _last(self, beats: deque[_Beat]) -> list[_Beat]:

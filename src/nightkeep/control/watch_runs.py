@@ -7,7 +7,6 @@ from typing import Final
 
 from nightkeep.control.watch_memory import Lately
 from nightkeep.control.watch_specs import (
-    CallBegun,
     CallEnded,
     Finding,
     Now,
@@ -61,9 +60,6 @@ class RunCost:
         for scope, run, cost, last_at in runs:
             known = self._kinds.use(kind_of_work(scope, run)).use(run)
             known.cost, known.last_at, known.scope = known.cost + cost, last_at, scope
-
-    def begun(self, call: CallBegun, now: Now) -> None:
-        """Nothing is spent yet."""
 
     def ended(self, call: CallEnded, now: Now) -> None:
         """Add a call to its run."""
@@ -138,9 +134,6 @@ class TokenGrowth:
         self.spec = spec
         self._contexts: Lately[tuple[str, str], _Context] = Lately(_MOST_RUNS, _Context)
         self._growing: set[tuple[str, str]] = set()
-
-    def begun(self, call: CallBegun, now: Now) -> None:
-        """Its tokens are not known yet."""
 
     def ended(self, call: CallEnded, now: Now) -> None:
         """Compare a call's input with that of the call before."""

@@ -84,10 +84,6 @@ class Rule(Protocol):
 
     name: RuleName
 
-    def begun(self, call: CallBegun, now: Now) -> None:
-        """Take note of a call that has begun."""
-        ...
-
     def ended(self, call: CallEnded, now: Now) -> None:
         """Take note of a call that is over."""
         ...

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from nightkeep.control.watch_memory import Lately
-from nightkeep.control.watch_specs import CallBegun, CallEnded, Finding, Now, RuleName, SpendRateSpec
+from nightkeep.control.watch_specs import CallEnded, Finding, Now, RuleName, SpendRateSpec
 from nightkeep.core.money import MicroUsd, format_usd
 from nightkeep.core.scope import is_within, parents
 
@@ -88,9 +88,6 @@ class SpendRate:
             for each in parents(scope):
                 hours = self._spenders.use(each).hours
                 hours[hour] = hours.get(hour, 0) + micro
-
-    def begun(self, call: CallBegun, now: Now) -> None:
-        """Nothing is spent yet."""
 
     def ended(self, call: CallEnded, now: Now) -> None:
         """Book a call's cost on its scope and all above."""

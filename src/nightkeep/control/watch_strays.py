@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final
 
 from nightkeep.control.watch_memory import Lately
-from nightkeep.control.watch_specs import CallBegun, CallEnded, Finding, Now, RuleName, UnattributedSpec
+from nightkeep.control.watch_specs import CallEnded, Finding, Now, RuleName, UnattributedSpec
 from nightkeep.core.money import MicroUsd, format_usd
 
 __all__ = ["Unattributed"]
@@ -33,9 +33,6 @@ class Unattributed:
     def __init__(self, spec: UnattributedSpec) -> None:
         self.spec = spec
         self._strays: Lately[tuple[str, str], _Stray] = Lately(_MOST_WHO, _Stray)
-
-    def begun(self, call: CallBegun, now: Now) -> None:
-        """Nothing is used yet."""
 
     def ended(self, call: CallEnded, now: Now) -> None:
         """Count what a stray call used."""
@@ -68,8 +65,8 @@ class Unattributed:
         agent, peer = who
         text = (
             f"{agent or 'An unnamed program'}{f' at {peer}' if peer else ''} used {tokens:,} tokens "
-            f"(${format_usd(MicroUsd(cost), places=2)}) in {calls} calls in the last hour {stray.why}: "
-            "nobody is accountable for them."
+            f"(${format_usd(MicroUsd(cost), places=2)}) in {calls} call{'s' if calls != 1 else ''} "
+            f"in the last hour {stray.why}: nobody is accountable for them."
         )
         return Finding(
             rule=self.name,
