@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
@@ -252,6 +253,17 @@ async def test_reconciling_twice_changes_nothing(world: World) -> None:
     assert done.adjustments == []
     assert done.is_settled
     assert world.told == 2  # also when there was nothing to book: nothing is open any more
+
+
+async def test_reconciling_twice_at_once_books_once_and_both_say_that_it_is_settled(world: World) -> None:
+    calls = [made(50), made(None, basis="open"), made(None, basis="open")]
+    await world.spend(*calls)
+    lines = [billed(calls[0].id, 51), billed(calls[1].id, 3), billed(new_id("call", START, CHANCE), 9)]
+    both = await asyncio.gather(*(world.reconcile(*lines) for _ in range(4)))
+    assert await world.total() == 63
+    assert [done.is_settled for done in both] == [True] * 4
+    assert sum(len(done.adjustments) for done in both) == 4
+    assert await world.is_sound()
 
 
 async def test_what_was_never_sent_by_us_is_named_and_booked_only_if_asked(world: World) -> None:
