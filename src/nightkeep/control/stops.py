@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from fnmatch import fnmatchcase, translate
 from typing import Final, Literal, get_args
@@ -134,7 +134,6 @@ class StopIndex:
             self._exact.setdefault((stop.kind, stop.name), stop)
             if not _GLOB.isdisjoint(stop.name):
                 self._globs.setdefault(stop.kind, []).append(stop)
-        self._has_names = bool(self._exact)
         self._any_glob = {
             kind: re.compile("|".join(translate(stop.name) for stop in globs)) for kind, globs in self._globs.items()
         }
@@ -142,38 +141,39 @@ class StopIndex:
     def find(
         self, scope: str, tag: str | None, models: tuple[str, ...], account: str | None, tool: str | None
     ) -> Stop | None:
-        """The stop that holds for an action; the widest scope's first. None: it may go on."""
-        found = self._of_scope(scope) if self._scopes else None
-        if found is not None or not self._has_names:
-            return found
+        """The stop that holds for an action: one that cuts before one that drains. None: it may go on."""
+        first: Stop | None = None
+        for stop in self._holding(scope, tag, models, account, tool):
+            if not stop.drain:
+                return stop
+            first = first or stop
+        return first
+
+    def _holding(
+        self, scope: str, tag: str | None, models: tuple[str, ...], account: str | None, tool: str | None
+    ) -> Iterator[Stop]:
+        """The widest scope's first."""
+        if self._scopes:
+            yield from filter(None, map(self._scopes.get, reversed(parents(scope.strip("/") or ROOT))))
+        if not self._exact:
+            return
         for model in models:
             name = _form(model)
-            found = self._of_name("model", name) or self._of_name("model", name.partition("/")[2])
-            if found is not None:
-                return found
+            yield from self._of_name("model", name)
+            yield from self._of_name("model", name.partition("/")[2])
         for kind, given in (("tag", tag), ("account", account), ("tool", tool)):
-            found = self._of_name(kind, _form(given)) if given else None
-            if found is not None:
-                return found
-        return None
+            if given:
+                yield from self._of_name(kind, _form(given))
 
-    def _of_scope(self, scope: str) -> Stop | None:
-        for place in reversed(parents(scope.strip("/") or ROOT)):
-            found = self._scopes.get(place)
-            if found is not None:
-                return found
-        return None
-
-    def _of_name(self, kind: str, name: str) -> Stop | None:
+    def _of_name(self, kind: str, name: str) -> Iterator[Stop]:
         if not name:
-            return None
-        found = self._exact.get((kind, name))
-        if found is not None:
-            return found
+            return
+        exact = self._exact.get((kind, name))
+        if exact is not None:
+            yield exact
         any_glob = self._any_glob.get(kind)
-        if any_glob is None or any_glob.match(name) is None:
-            return None
-        return next(stop for stop in self._globs[kind] if fnmatchcase(name, stop.name))
+        if any_glob is not None and any_glob.match(name):
+            yield from (stop for stop in self._globs[kind] if fnmatchcase(name, stop.name))
 
 
 def _form(name: str) -> str:

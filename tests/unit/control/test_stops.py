@@ -122,6 +122,21 @@ def test_of_two_stops_the_one_that_cuts_is_found_first() -> None:
     assert found(StopIndex([drains, cuts])) == "cuts"
 
 
+@pytest.mark.parametrize(
+    ("drains", "cuts"),
+    [
+        (("scope", "/"), ("scope", "acme")),
+        (("scope", "acme"), ("tag", "batch")),
+        (("model", "m"), ("model", "m*")),
+        (("model", "m*"), ("model", "m")),
+        (("tag", "batch"), ("account", "a")),
+    ],
+)
+def test_a_stop_that_cuts_is_not_hidden_by_one_that_drains(drains: tuple[str, str], cuts: tuple[str, str]) -> None:
+    index = StopIndex([stop(*drains, drain=True), stop(*cuts, since=NOW + timedelta(hours=1))])
+    assert found(index, tag="batch", models=("m",), account="a") == f"{cuts[0]}:{cuts[1]}"
+
+
 def test_the_refusal_says_who_what_why_since_when_and_the_way_out() -> None:
     error = refusal(stop("scope", "acme/triage", why="it mails everybody"))
     assert error.message == (
