@@ -34,7 +34,7 @@ from nightkeep.control.switch_rows import (
 )
 from nightkeep.core.clock import Clock, Randomness, new_id
 from nightkeep.core.errors import StoreError
-from nightkeep.store.port import Store
+from nightkeep.store.port import WatchedStore
 
 __all__ = ["Stopped", "Switchboard"]
 
@@ -64,7 +64,7 @@ class Switchboard(StopsInForce):
     """The stops in force in this process, in step with the store and the file."""
 
     def __init__(
-        self, store: Store, directory: Path, clock: Clock, randomness: Randomness, *, look_s: float = _LOOK_S
+        self, store: WatchedStore, directory: Path, clock: Clock, randomness: Randomness, *, look_s: float = _LOOK_S
     ) -> None:
         super().__init__()
         self._store = store
@@ -283,7 +283,7 @@ class Switchboard(StopsInForce):
         async with self._reading:
             settled = set(self._written)
             version = await self._current_version()  # before the rows: at worst they are read once more
-            rows = await self._store.read(SELECT_STOPS)
+            rows = await self._store.look(SELECT_STOPS)
             try:
                 stored = [read_stop(row) for row in rows]
             except (msgspec.ValidationError, ValueError) as error:
@@ -292,7 +292,7 @@ class Switchboard(StopsInForce):
             self._settle(stored, settled)
 
     async def _current_version(self) -> int:
-        rows = await self._store.read(SELECT_VERSION)
+        rows = await self._store.look(SELECT_VERSION)
         return int(rows[0][0] or 0)
 
     def _later(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

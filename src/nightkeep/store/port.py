@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["Row", "Store", "StoreHealth", "Transaction", "Value", "Work"]
+__all__ = ["Row", "Store", "StoreHealth", "Transaction", "Value", "WatchedStore", "Work"]
 
 Value = str | int | float | bytes | None
 """What a column holds. Times are integers, milliseconds since 1970 in UTC."""
@@ -83,4 +83,12 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Write what is queued, then let go of the data directory. May be called twice."""
+        ...
+
+
+class WatchedStore(Store, Protocol):
+    """A store that a control looks at all the time, and closes when it cannot (``control.switches``)."""
+
+    async def look(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """``read`` for a query that answers at once: never behind long ones. Raises StoreError."""
         ...
