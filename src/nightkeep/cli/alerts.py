@@ -64,7 +64,8 @@ def show(alert: str, url: str, data_option: str | None, as_json: bool) -> None:
     if as_json:
         _print_json(found)
         return
-    click.echo(f"{styled(found['level'], _COLOURS.get(found['level']), bold=True)}  {found['text']}\n")
+    level = styled(found["level"], _COLOURS.get(found["level"]), bold=True)
+    click.echo(f"{level}\n{click.wrap_text(found['text'], _WIDTH, '  ', '  ')}\n")
     for name, text in _facts(found):
         if text:
             click.echo(f"  {name:<10} {text}")
@@ -82,7 +83,7 @@ def _facts(alert: dict[str, Any]) -> list[tuple[str, str]]:
         ("about", alert.get("about") or ""),
         ("scope", alert.get("scope") or ""),
         ("since", _moment(alert["first_at"])),
-        ("last", f"{_moment(alert['last_at'])} ({alert['count']} times)"),
+        ("last", f"{_moment(alert['last_at'])} ({_times(alert)})"),
         ("resets", _moment(alert.get("resets_at"))),
         ("seen", seen),
         ("ended", _moment(alert.get("resolved_at"))),
@@ -194,11 +195,14 @@ def _print_alerts(alerts: list[dict[str, Any]]) -> None:
     """A line of facts for each, and its sentence below."""
     for alert in alerts:
         level = styled(f"{alert['level']:<8}", _COLOURS.get(alert["level"]), bold=True)
-        times = "once" if alert["count"] == 1 else f"{alert['count']} times"
         state = "" if alert["state"] == "open" else f"  {alert['state']}"
-        facts = styled(f"{_moment(alert['first_at'])}  {times}{state}  {alert['id']}", "bright_black")
+        facts = styled(f"{_moment(alert['first_at'])}  {_times(alert)}{state}  {alert['id']}", "bright_black")
         click.echo(f"{level}  {facts}")
         click.echo(click.wrap_text(alert["text"], _WIDTH, "  ", "  "))
+
+
+def _times(alert: dict[str, Any]) -> str:
+    return "once" if alert["count"] == 1 else f"{alert['count']} times"
 
 
 def _print_health(health: dict[str, Any] | None) -> None:

@@ -137,10 +137,19 @@ def _is_over(episode: Episode, now: datetime) -> bool:
 
 
 def _bounded(alert: Alert) -> Alert:
-    if len(alert.text) <= _LONGEST_TEXT and len(alert.key) <= _LONGEST_KEY:
+    """Of a size, and printable: names that a client made up stand in texts, and must not move a terminal's cursor."""
+    text, key, about = _plain(alert.text, _LONGEST_TEXT), _key(alert.key), _plain(alert.about, _LONGEST_KEY)
+    if (text, key, about) == (alert.text, alert.key, alert.about):
         return alert
-    return msgspec.structs.replace(alert, text=alert.text[:_LONGEST_TEXT], key=_key(alert.key))
+    return msgspec.structs.replace(alert, text=text, key=key, about=about)
 
 
 def _key(key: str) -> str:
-    return key[:_LONGEST_KEY]
+    return _plain(key, _LONGEST_KEY)
+
+
+def _plain(text: str, most: int) -> str:
+    text = text[:most]
+    if text.isprintable():
+        return text
+    return "".join([each if each.isprintable() else " " if each.isspace() else "\ufffd" for each in text])

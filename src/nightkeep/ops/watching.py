@@ -26,7 +26,7 @@ from nightkeep.models.spend_history import hourly_spend, recent_runs
 from nightkeep.ops.alerts import Alert, Alerts
 from nightkeep.store.port import Store
 
-__all__ = ["Pause", "Watching"]
+__all__ = ["Pause", "Watching", "cost_of"]
 
 log = logging.getLogger("nightkeep.watch")
 
@@ -44,6 +44,7 @@ _PAUSED: Final = "watch:paused:"
 _FREE: Final = ("hit", "replayed", "joined")
 _WHOLE: Final = 4_096  # bytes of a body whose print is taken at once
 _MOST_LOOKS: Final = 20_000
+_LONGEST_NAME: Final = 120
 
 
 class _Lasting(msgspec.Struct):
@@ -138,7 +139,7 @@ class Watching:
             else:
                 mark, times = self._mark(body)
             self._prints[record.id] = mark
-            self._note(CallBegun(self._clock.monotonic(), record.scope, record.asked, mark, times))
+            self._note(CallBegun(self._clock.monotonic(), record.scope, record.asked[:_LONGEST_NAME], mark, times))
 
     def _mark(self, body: bytes) -> tuple[int, int]:
         """The print of a large body: only of its ends until one comes that looks the same, then of the whole."""
@@ -159,20 +160,20 @@ class Watching:
             return
         at = self._clock.monotonic()
         usage = record.usage
-        is_paid = record.cache not in _FREE and record.idempotency not in _FREE
+        is_paid = bool(record.attempts) and record.cache not in _FREE and record.idempotency not in _FREE
         self._note(
             CallEnded(
                 at,
                 at - record.duration_ms / 1000,
                 record.scope,
                 record.run,
-                record.asked,
+                record.asked[:_LONGEST_NAME],
                 record.agent,
                 record.peer,
                 "" if record.key else self._stray(record.scope),
                 usage.total_input if usage is not None and is_paid else 0,
                 usage.total if usage is not None and is_paid else 0,
-                _cost(record) if is_paid else 0,
+                cost_of(record) if is_paid else 0,
                 record.bytes_out,
                 self._prints.pop(record.id, 0),
                 is_paid,
@@ -251,7 +252,7 @@ class Watching:
             self._alerts.raise_(
                 Alert(
                     key=finding.key,
-                    text=finding.text,
+                    text=_harmless(finding.text),
                     level=finding.level,
                     kind=finding.rule,
                     about=finding.scope,
@@ -268,19 +269,17 @@ class Watching:
 
     async def _stop(self, finding: Finding) -> None:
         """Stop the scope of a finding, and say so; where it cannot be stopped, say that."""
-        scope = finding.scope
+        scope, why = finding.scope, _harmless(finding.text)
         try:
             if self.pause is None:
                 raise NightkeepError("this gateway has no switches")
-            await self.pause(scope, finding.text, finding.rule)
+            await self.pause(scope, why, finding.rule)
         except Exception as error:
             log.exception("rule %s could not stop %s", finding.rule, scope)
-            text = f"Rule {finding.rule} could not stop {scope} ({error}). {finding.text}"
+            text = f"Rule {finding.rule} could not stop {scope} ({error}). {why}"
             kind, key = "pause_failed", f"watch:pause_failed:{scope}"
         else:
-            text = (
-                f"{scope} is stopped by the rule {finding.rule}: {finding.text} Its way back: nightkeep resume {scope}"
-            )
+            text = f"{scope} is stopped by the rule {finding.rule}: {why} Its way back: nightkeep resume {scope}"
             kind, key = "paused", f"{_PAUSED}{scope}"
         self._alerts.raise_(
             Alert(key=key, text=text, level="critical", kind=kind, about=scope, scope=scope, lasts_s=86_400.0)
@@ -292,11 +291,16 @@ class Watching:
         return self.watch.view()
 
 
+def _harmless(text: str) -> str:
+    """Chat programs read ``<!channel>`` and links out of angle brackets; a model's name is made up by whoever asks."""
+    return text.replace("<", "‹").replace(">", "›")
+
+
 def _is_named(scope: str) -> bool:
     return scope not in (OPEN_SCOPE, ROOT)
 
 
-def _cost(record: CallRecord) -> int:
+def cost_of(record: CallRecord) -> int:
     """What a call cost; where nobody said, what was held for it."""
     cost = 0
     for attempt in record.attempts:

@@ -13,10 +13,12 @@ import pytest
 
 from nightkeep.control.watch import Watch
 from nightkeep.control.watch_specs import SameRequestSpec, WatchSpec
+from nightkeep.core.messages import Usage
+from nightkeep.core.money import MicroUsd
 from nightkeep.models.call_record import AttemptRecord, CallRecord
 from nightkeep.models.transport import HttpClient
 from nightkeep.ops.alerts import AlertPolicy, Alerts
-from nightkeep.ops.watching import Watching
+from nightkeep.ops.watching import Watching, cost_of
 from nightkeep.store.sqlite import SqliteStore
 from nightkeep.testing.clock import FakeClock
 
@@ -33,11 +35,17 @@ class Sink:
         self.finished.append(record)
 
 
+def attempt(n: int, **fields: Any) -> AttemptRecord:
+    return AttemptRecord(
+        n=n, provider="p", account="a", model="m", wire="w", started_at=datetime(2026, 11, 20, tzinfo=UTC), **fields
+    )
+
+
 def record(n: int = 0, body: bytes = b"{}", **fields: Any) -> CallRecord:
     usual: dict[str, Any] = {
         "id": f"call_{n}", "scope": "acme", "tag": None, "task": None, "key": "k", "wire": "openai_chat", "door": "/",
         "operation": "chat", "asked": "smart", "is_stream": False, "request_body": body,
-        "started_at": datetime(2026, 11, 20, tzinfo=UTC),
+        "started_at": datetime(2026, 11, 20, tzinfo=UTC), "attempts": [attempt(1)],
     }  # fmt: skip
     return CallRecord(**{**usual, **fields})
 
@@ -138,8 +146,6 @@ async def test_large_bodies_are_the_same_only_byte_by_byte(stage: Stage) -> None
 
 
 async def test_calls_without_a_key_are_strays_where_there_are_keys(stage: Stage) -> None:
-    from nightkeep.core.messages import Usage
-
     usage = Usage(input=2_000)
     stage.call(key="", usage=usage, scope="default")
     assert stage.kinds() == []
@@ -153,24 +159,28 @@ async def test_counting_tokens_and_answers_of_the_cache_are_not_watched(stage: S
     stage.call(20, operation="count_tokens")
     stage.call(20, cache="hit")
     stage.call(20, idempotency="replayed")
+    stage.call(20, attempts=[])  # refused before anything was sent
     assert stage.kinds() == []
 
 
+async def test_names_that_a_client_made_up_do_no_harm_where_they_are_shown(stage: Stage) -> None:
+    stage.call(5, asked="\x1b[2J\n<!channel>\u202e\ud800" + "x" * 10_000)
+    await stage.alerts.flush()
+    assert stage.alerts.health().unsaved == 0
+    (alert,) = await stage.alerts.find("all")
+    assert alert.text.isprintable()
+    assert alert.key.isprintable()
+    assert "<!channel>" not in alert.text
+    assert len(alert.text) < 500
+
+
 async def test_what_nobody_said_costs_what_was_held_for_it(stage: Stage) -> None:
-    def attempt(n: int, **fields: Any) -> AttemptRecord:
-        return AttemptRecord(
-            n=n, provider="p", account="a", model="m", wire="w", started_at=datetime(2026, 11, 20, tzinfo=UTC), **fields
-        )
-
-    from nightkeep.core.money import MicroUsd
-    from nightkeep.ops.watching import _cost
-
     attempts = [
         attempt(1, cost=MicroUsd(5)),
         attempt(2, basis="open", reserved=MicroUsd(70)),
         attempt(3, basis="none", reserved=MicroUsd(900)),
     ]
-    assert _cost(record(attempts=attempts)) == 75
+    assert cost_of(record(attempts=attempts)) == 75
 
 
 async def test_a_rule_with_a_fault_is_told_and_calls_go_on(stage: Stage) -> None:
