@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,17 +17,16 @@ from nightkeep.models.usage_report import Billed
 
 __all__ = [
     "NOBODY",
+    "NO_TOKENS",
     "OURS",
     "Adjustment",
     "Attribution",
     "Difference",
     "Known",
-    "KnownTotal",
     "Period",
     "Plan",
     "by_request",
     "plan_requests",
-    "plan_totals",
 ]
 
 Kind = Literal["settled", "corrected", "lost", "foreign", "unbilled", "in_flight", "tokens", "total"]
@@ -44,7 +42,6 @@ tokens     the amounts agree, the token counts do not
 total      an account, model and day whose sums differ (reports that name no requests)
 """
 
-_DAY_MS: Final = 86_400_000
 OURS: Final = re.compile(r"(call_[0-9A-Z]{26})-(\d{1,4})\Z")
 """The id that goes with each attempt (``ledger_rows.request_id``)."""
 
@@ -92,16 +89,6 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NOBODY: Final = Attribution()
-
-
-class KnownTotal(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger knows of an account, a model and a day (UTC)."""
-
-    account: str
-    model: str
-    day: int  # since 1970
-    requests: int
-    micro_usd: int
 
 
 class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
@@ -364,59 +351,3 @@ def _named(who: Attribution, line: Billed, names: Mapping[str, tuple[str, str]],
 
 def _counts(classes: Classes) -> str:
     return f"{sum(classes[:4]):,} in and {sum(classes[4:]):,} out"
-
-
-# -- reports that name no requests
-
-
-def plan_totals(known: Iterable[KnownTotal], lines: Iterable[Billed], provider: str, period: Period) -> Plan:
-    """Compare the sums of each account, model and day (UTC); book the differences only where the period says so.
-
-    A report that names no accounts (or models) is compared over all of ours.
-    """
-    billed = list(lines)
-    has_account, has_model = (any(getattr(line, name) for line in billed) for name in ("account", "model"))
-    ours: Counter[tuple[str, str, int]] = Counter()
-    theirs: Counter[tuple[str, str, int]] = Counter()
-    for total in known:
-        ours[total.account if has_account else "", total.model if has_model else "", total.day] += total.micro_usd
-    for line in billed:
-        theirs[line.account, line.model, line.at_ms // _DAY_MS] += line.micro_usd
-    adjustments, differences = [], []
-    for account, model, day in sorted(ours.keys() | theirs.keys()):
-        mine, bill = ours[account, model, day], theirs[account, model, day]
-        if mine == bill:
-            continue
-        date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
-        note = f"the sum of {date}"
-        differences.append(
-            Difference(
-                kind="total",
-                request_id="",
-                account=account,
-                model=model,
-                scope="/",
-                ours_micro_usd=mine,
-                billed_micro_usd=bill,
-                is_booked=period.books_all,
-                note=note,
-            )
-        )
-        if period.books_all:
-            name = f"total:{provider}:{account}:{model}:{date}:{mine}:{bill}"
-            adjustments.append(_total(name, provider, account, model, day, bill - mine, note))
-    return Plan(
-        adjustments=adjustments,
-        differences=differences,
-        billed_requests=sum(line.requests for line in billed),
-        billed_micro_usd=sum(theirs.values()),
-        ours_micro_usd=sum(ours.values()),
-    )
-
-
-def _total(name: str, provider: str, account: str, model: str, day: int, micro_usd: int, note: str) -> Adjustment:
-    who = Attribution(provider=provider, account=account, model=model)
-    facts: dict[str, Any] = {"adjusts": None, "request_id": "", "owner": "", "classes": NO_TOKENS}
-    return Adjustment(
-        id=name, basis="total", at_ms=day * _DAY_MS, who=who, micro_usd=micro_usd, note=f"differs from {note}", **facts
-    )

@@ -20,13 +20,12 @@ from nightkeep.models.reconcile import (
     Attribution,
     Difference,
     Known,
-    KnownTotal,
     Period,
     Plan,
     by_request,
     plan_requests,
-    plan_totals,
 )
+from nightkeep.models.reconcile_totals import DAY_MS, KnownTotal, plan_totals
 from nightkeep.models.spending import Reads
 from nightkeep.models.usage_report import Billed
 from nightkeep.store.port import Row, Store, Transaction, Value
@@ -38,7 +37,6 @@ Attribute = Callable[[Billed], Attribution | None]
 in the record only the owner is taken from it: the process that made it."""
 
 _CHUNK: Final = 400
-_DAY_MS: Final = 86_400_000
 _SKEW_MS: Final = 3_600_000  # between the provider's clock and ours, at most: a request's rows are read together
 _TOKENS: Final = tuple(f"{name}_tokens" for name in CLASSES)
 _KNOWN: Final = (
@@ -280,16 +278,16 @@ def _whole_days(period: Period, lines: list[Billed]) -> Period:
     """Days that a report without requests speaks of, where it was not said: from its first to its last."""
     first, last = min(line.at_ms for line in lines), max(line.at_ms for line in lines)
     since = period.since_ms if period.since_ms is not None else first
-    end = last // _DAY_MS * _DAY_MS + _DAY_MS - 1
+    end = last // DAY_MS * DAY_MS + DAY_MS - 1
     return msgspec.structs.replace(
-        period, since_ms=since // _DAY_MS * _DAY_MS, until_ms=max(last, min(period.until_ms, end))
+        period, since_ms=since // DAY_MS * DAY_MS, until_ms=max(last, min(period.until_ms, end))
     )
 
 
 async def _totals(ledger: Reads, providers: Sequence[str], period: Period) -> list[KnownTotal]:
     sql = (
-        f"SELECT account, model, at / {_DAY_MS}, count(*), sum(cost_micro_usd) FROM ledger WHERE at >= ? AND at <= ? "
-        f"AND provider IN ({_marks(providers)}) GROUP BY account, model, at / {_DAY_MS}"
+        f"SELECT account, model, at / {DAY_MS}, count(*), sum(cost_micro_usd) FROM ledger WHERE at >= ? AND at <= ? "
+        f"AND provider IN ({_marks(providers)}) GROUP BY account, model, at / {DAY_MS}"
     )
     rows = await ledger.read(sql, [period.since_ms or 0, period.until_ms, *providers])
     names = ("account", "model", "day", "requests", "micro_usd")
