@@ -21,7 +21,7 @@ __all__ = ["MoneyControls", "budget_specs", "open_money"]
 
 log = logging.getLogger("nightkeep.budgets")
 
-_SAVE_S = 5.0
+_SAVE_S = 0.5  # what is learnt matters most at the start; a write is made only where something was
 
 
 def budget_specs(settings: Settings) -> list[BudgetSpec]:

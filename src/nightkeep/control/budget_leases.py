@@ -56,6 +56,7 @@ class LostLease(msgspec.Struct, frozen=True):
     key: WindowKey
     amount: int
     spent: int
+    lost_ms: int  # when it was known that the process is dead, in ms since 1970
 
 
 class BudgetLeases:
@@ -112,6 +113,15 @@ class BudgetLeases:
     def give_back(self, key: WindowKey, kind: str, amount: int) -> None:
         """Return what was taken and not spent. The caller may not spend it any more."""
         self._store.write(lambda transaction: self._add(transaction, key, kind, -amount)).add_done_callback(_heard)
+
+    async def correct(self, amounts: Sequence[tuple[WindowKey, int]]) -> None:
+        """Add to what is used, in windows that somebody has used; for what a bill says otherwise. Raises StoreError."""
+
+        def work(transaction: Transaction) -> None:
+            for key, amount in amounts:
+                transaction.execute(f"UPDATE budget_windows SET used = used + ? WHERE {_WHERE}", (amount, *key))
+
+        await self._store.write(work)
 
     def _add(self, transaction: Transaction, key: WindowKey, kind: str, amount: int) -> None:
         transaction.execute(f"UPDATE budget_windows SET used = used + ? WHERE {_WHERE}", (amount, *key))
@@ -179,20 +189,23 @@ class BudgetLeases:
     async def mark_lost(self, is_dead: Sequence[str] | None = None) -> int:
         """Mark the leases of processes that died: of ``is_dead``, or of everybody but this process (None)."""
 
+        now_ms = int(self._clock.now().timestamp() * 1000)
+
         def work(transaction: Transaction) -> int:
-            sql = "UPDATE budget_leases SET is_lost = 1 WHERE is_lost = 0 AND "
+            sql = "UPDATE budget_leases SET is_lost = 1, lost_at = ? WHERE is_lost = 0 AND "
             if is_dead is None:
-                return len(transaction.execute(f"{sql} owner <> ? RETURNING 1", (self._owner,)))
-            return sum(len(transaction.execute(f"{sql} owner = ? RETURNING 1", (owner,))) for owner in is_dead)
+                return len(transaction.execute(f"{sql} owner <> ? RETURNING 1", (now_ms, self._owner)))
+            return sum(len(transaction.execute(f"{sql} owner = ? RETURNING 1", (now_ms, owner))) for owner in is_dead)
 
         return await self._store.write(work)
 
     async def lost(self) -> list[LostLease]:
         """What processes that died had taken."""
         rows = await self._store.read(
-            "SELECT scope, metric, period, window_start, owner, amount, spent FROM budget_leases WHERE is_lost = 1"
+            "SELECT scope, metric, period, window_start, owner, amount, spent, lost_at FROM budget_leases "
+            "WHERE is_lost = 1"
         )
-        return [LostLease(str(row[4]), _key(row), int(row[5] or 0), int(row[6] or 0)) for row in rows]
+        return [LostLease(str(row[4]), _key(row), *(int(value or 0) for value in row[5:8])) for row in rows]
 
     async def forgive(self, key: WindowKey, spent: int) -> None:
         """Settle every lost lease of a window: together they have really spent ``spent``. Safe to repeat."""

@@ -147,6 +147,15 @@ class BudgetTable:
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
 
+    def keys(self, scope: str, run: str | None, at: float) -> Iterator[tuple[WindowKey, Metric]]:
+        """The windows that a call of the past was counted in; makes no nodes."""
+        for spec in self.specs:
+            instance = node_of(spec, scope, run)
+            if instance is None:
+                continue
+            for metric in spec.limits:
+                yield WindowKey(instance, metric, spec.book, int(window_of(spec, at)[0] or 0)), metric
+
     def path(self, scope: str, run: str | None, now: float) -> tuple[Node, ...]:
         """The nodes above a call, those of its own scope first. ``now`` is in epoch seconds."""
         key = (scope, run if self._by_run else None)
@@ -162,13 +171,9 @@ class BudgetTable:
 
     def _find(self, scope: str, run: str | None, now: float) -> Iterator[Node]:
         for index, spec in enumerate(self.specs):
-            instance = instance_of(spec.scope, scope)
+            instance = node_of(spec, scope, run)
             if instance is None:
                 continue
-            if spec.per == "run":
-                if run is None:
-                    continue
-                instance = f"{'' if instance == ROOT else instance}/{run}".lstrip("/")
             for metric in spec.limits:
                 yield self._node(index, spec, metric, instance, now)
 
@@ -194,6 +199,16 @@ class BudgetTable:
         """Forget a node that nobody uses; it is found again when it is needed."""
         self._nodes = {place: kept for place, kept in self._nodes.items() if kept is not node}
         self._paths.clear()
+
+
+def node_of(spec: BudgetSpec, scope: str, run: str | None) -> str | None:
+    """The node of a budget that a call belongs to, as a scope; None where the budget is not above it."""
+    instance = instance_of(spec.scope, scope)
+    if instance is None or spec.per != "run":
+        return instance
+    if run is None:
+        return None
+    return f"{'' if instance == ROOT else instance}/{run}".lstrip("/")
 
 
 def is_instance(spec: BudgetSpec, scope: str) -> bool:

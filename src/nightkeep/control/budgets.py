@@ -372,6 +372,20 @@ class Budgets:
             )
         )
 
+    async def correct(self, scope: str, run: str | None, at: float, more: Spent) -> None:
+        """A provider's bill says that this much more (or less) was spent than was settled, ``at`` epoch seconds.
+
+        Raises:
+            StoreError: it could not be written; nothing has changed.
+        """
+        amounts = [(key, more.of(metric)) for key, metric in self._table.keys(scope, run, at) if more.of(metric)]
+        if not amounts:
+            return
+        await self._leases.correct(amounts)
+        changed = dict(amounts)
+        for node in [*self._table, *self._table.retired]:
+            node.elsewhere += changed.get(node.key, 0)
+
     # -- looking
 
     async def views(self, within: str = ROOT) -> list[BudgetView]:

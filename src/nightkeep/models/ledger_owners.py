@@ -20,6 +20,7 @@ __all__ = ["OwnedSpend", "spent_of"]
 
 _TOKENS: Final = " + ".join(f"{name}_tokens" for name in CLASSES)
 _NOBODYS: Final = "(basis = 'report' AND owner = '')"
+_NOWHERE: Final = f"(basis = 'report' AND scope = '{ROOT}')"
 
 
 class OwnedSpend(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,19 +33,26 @@ class OwnedSpend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def spent_of(
-    ledger: Reads, owners: Sequence[str], scope: str, since_ms: int = 0, until_ms: int | None = None
+    ledger: Reads,
+    owners: Sequence[str],
+    scope: str,
+    since_ms: int = 0,
+    until_ms: int | None = None,
+    run: str | None = None,
 ) -> OwnedSpend:
-    """What ``owners`` have spent in a scope and below it, from ``since_ms`` on and before ``until_ms``.
+    """What ``owners`` have spent in a scope and below it (in one ``run``), from ``since_ms`` on and before ``until_ms``.
 
     Complete for processes that have died once their time is reconciled. Raises StoreError.
     """
     whose = f"(owner IN ({', '.join('?' * len(owners))}) OR {_NOBODYS})" if owners else _NOBODYS
     parts: list[tuple[str, list[Value]]] = [("at >= ?", [since_ms]), (whose, [*owners])]
+    if run is not None:
+        parts.append((f"(run_id = ? OR {_NOWHERE})", [run]))
     if until_ms is not None:
         parts.append(("at < ?", [until_ms]))
     if scope != ROOT:
         below = f"{scope}/"
-        where = f"(scope = ? OR substr(scope, 1, ?) = ? OR (scope = '{ROOT}' AND {_NOBODYS}))"
+        where = f"(scope = ? OR substr(scope, 1, ?) = ? OR {_NOWHERE})"
         parts.append((where, [scope, len(below), below]))
     sql = (
         f"SELECT coalesce(sum(cost_micro_usd), 0), coalesce(sum({_TOKENS}), 0), "

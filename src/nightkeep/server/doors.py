@@ -62,8 +62,11 @@ class DoorKeeper:
         settings: DoorSettings,
         clock: Clock,
         randomness: Randomness,
+        mark: str = "",
     ) -> None:
+        """``mark`` ends the id of every call, so that it tells which process has made it."""
         self.gateway = gateway
+        self._mark = mark
         self._sessions = sessions
         self.keys = keys
         self.settings = settings
@@ -109,7 +112,7 @@ class DoorKeeper:
         scope = caller.narrowed(headers.get("x-nightkeep-scope"))
         session = session_key(scope, headers, head.session, caller.name, request.peer)
         return Call(
-            id=new_id("call", now, self._randomness),
+            id=new_id("call", now, self._randomness)[: -len(self._mark) or None] + self._mark,
             door=door,
             head=head,
             body=body,

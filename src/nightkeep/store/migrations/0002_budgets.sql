@@ -15,6 +15,7 @@ CREATE TABLE budget_windows (
 CREATE INDEX budget_windows_wanted ON budget_windows (wanted_at) WHERE wanted_at > 0;
 
 -- What one process has taken: "amount" of it is counted in "used"; "spent" of that is settled for certain.
+-- A process that died has lost it: it is settled by the provider's report of the time up to lost_at (milliseconds).
 CREATE TABLE budget_leases (
     owner TEXT NOT NULL,
     scope TEXT NOT NULL,
@@ -25,6 +26,7 @@ CREATE TABLE budget_leases (
     amount BIGINT NOT NULL,
     spent BIGINT NOT NULL,
     is_lost SMALLINT NOT NULL DEFAULT 0,
+    lost_at BIGINT,
     PRIMARY KEY (scope, metric, period, window_start, owner, class)
 );
 CREATE INDEX budget_leases_owner ON budget_leases (owner);
