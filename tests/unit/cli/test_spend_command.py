@@ -196,6 +196,13 @@ def test_a_sound_ledger_is_said_to_be_sound(directory: Path) -> None:
     assert "5 rows" in result.stdout
 
 
+def test_a_call_that_a_crash_interrupted_is_not_missed_until_it_is_reconciled(directory: Path) -> None:
+    with sqlite3.connect(directory / "nightkeep.db") as database:
+        database.execute("UPDATE calls SET outcome = 'interrupted' WHERE cost_micro_usd = 500000")
+        database.execute("DELETE FROM ledger WHERE cost_micro_usd = 500000")
+    assert run(directory, "check", command=ledger.command).exit_code == 0
+
+
 @pytest.mark.parametrize("rule", BREAKS)
 def test_what_breaks_a_rule_is_named(directory: Path, rule: str) -> None:
     with sqlite3.connect(directory / "nightkeep.db") as database:
