@@ -168,6 +168,7 @@ class Running:
         )
         self._states = AccountStates(store, self._book, self.clock)
         await self._states.restore()
+        self._alerts.settle(self._book.snapshot())
         self._states.start()
         sessions = Sessions(settings.record.session_gap_s, self._randomness)
         await sessions.restore(store, self.clock.now())
@@ -370,6 +371,7 @@ class Running:
         self._gateway.parts.settings = gateway_settings(settings)
         if self._alerts is not None:
             self._alerts.configure(alerts)
+            self._alerts.settle(self._book.snapshot())
         if self._watching is not None:
             self._watching.configure(watch_spec(settings))
         if self._money is not None:

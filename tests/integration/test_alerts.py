@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from nightkeep.models.accounts import AccountChange, AccountStatus
-from nightkeep.models.pools import PoolEpisode
+from nightkeep.models.account_book import AccountBook
+from nightkeep.models.accounts import AccountChange, AccountSpec, AccountStatus
+from nightkeep.models.pools import PoolEpisode, PoolSpec
 from nightkeep.models.transport import HttpClient
 from nightkeep.ops.alert_apprise import AppriseChannel, addressed
 from nightkeep.ops.alert_channels import ChannelSpec, Message
@@ -206,6 +207,38 @@ async def test_a_channel_without_an_address_says_why_and_stops_nothing(tmp_path:
         assert (result.ok, result.error) == (False, "the environment variable S is not set")
         while (await phone.next())["kind"] != "channel_failed":
             pass
+
+
+async def test_a_channel_that_is_taken_away_no_longer_fails(tmp_path: Path, phone: Phone) -> None:
+    broken = ChannelSpec(name="slack", address="", kind="apprise", fault="no address")
+    async with running(tmp_path, broken, hook(phone)) as alerts:
+        while (await phone.next())["kind"] != "channel_failed":
+            pass
+        assert alerts.open_keys() == ["channel:slack"]
+        alerts.configure(AlertPolicy(channels=(hook(phone),)))
+        assert (await phone.next())["state"] == "resolved"
+        assert alerts.open_keys() == []
+        assert alerts.channels == ["hook"]
+
+
+async def test_what_ended_while_no_gateway_ran_is_over(tmp_path: Path) -> None:
+    clock = FakeClock()
+    accounts = [AccountSpec(id="a", provider="p", pool="production")]
+    book = AccountBook(
+        [PoolSpec(name="production")], accounts, clock, on_change=lambda change: None, schedule=clock.schedule
+    )
+    async with running(tmp_path, clock=clock) as alerts:
+        for key in ("pool:production", "pool:production (shared)", "account:a", "account:gone", "breaker:a:m"):
+            alerts.raise_(Alert(key=key, text=key, level="warning", kind="t"))
+        alerts.raise_(LOOP)
+        await alerts.flush()
+    async with running(tmp_path, clock=clock) as alerts:
+        book.set_state("a", "disabled", "")
+        alerts.settle(book.snapshot())
+        assert sorted(alerts.open_keys()) == ["pool:production", "pool:production (shared)", "watch:loop"]
+        book.set_state("a", "available", "")
+        alerts.settle(book.snapshot())
+        assert alerts.open_keys() == ["watch:loop"]
 
 
 # -- apprise

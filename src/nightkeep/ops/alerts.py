@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -19,6 +19,7 @@ import msgspec
 from nightkeep.core.clock import Clock, Randomness, new_id
 from nightkeep.core.errors import RequestError
 from nightkeep.models.account_book import Change
+from nightkeep.models.leases import AccountView
 from nightkeep.models.transport import HttpClient
 from nightkeep.ops import alert_rows as rows
 from nightkeep.ops.alert_apprise import AppriseChannel
@@ -27,7 +28,7 @@ from nightkeep.ops.alert_courier import ChannelView, Courier, Pause
 from nightkeep.ops.alert_episodes import Alert, Episode, Episodes
 from nightkeep.ops.alert_rates import RateGate
 from nightkeep.ops.heartbeat import Heartbeat, HeartbeatView
-from nightkeep.ops.notices import describe, ended
+from nightkeep.ops.notices import describe, ended, over
 from nightkeep.store.port import Store, Transaction
 
 __all__ = ["Alert", "AlertHealth", "AlertPolicy", "AlertView", "Alerts", "TestResult", "alert_view"]
@@ -142,7 +143,8 @@ class Alerts:
         if self._heartbeat is not None:
             self._heartbeat.start()
         self._ticking = asyncio.ensure_future(self._tick_on())
-        for episode in found:
+        self._forget_channels()
+        for episode in self._episodes.all():
             self._tell(episode)  # only those who have not heard it
 
     def configure(self, policy: AlertPolicy) -> None:
@@ -160,6 +162,15 @@ class Alerts:
         self._couriers = couriers
         self._replace_heartbeat(policy)
         self._policy = policy
+        if self._is_started:
+            self._forget_channels()
+
+    def _forget_channels(self) -> None:
+        """A channel that is no longer there does not fail any more."""
+        there = {_channel_key(name) for name in self._couriers} | ({"heartbeat"} if self._heartbeat else set())
+        for key in (*self.open_keys("channel:"), "heartbeat"):
+            if key not in there:
+                self.resolve(key)
 
     def _make(self, spec: ChannelSpec, per_hour: int) -> Courier:
         courier = Courier(spec, self._channel(spec), self._clock, per_hour, self._delivered, self._pause)
@@ -241,6 +252,11 @@ class Alerts:
             self.resolve(alert.key, alert.text)
         elif alert is not None:
             self.raise_(alert)
+
+    def settle(self, accounts: Sequence[AccountView]) -> None:
+        """End what is over by what the accounts say: after the start, and after new settings."""
+        for key in over(self.open_keys(), accounts):
+            self.resolve(key)
 
     def open_keys(self, prefix: str = "") -> list[str]:
         """The keys of the episodes that have not ended."""

@@ -5,14 +5,16 @@ The episodes themselves are found by ``models.account_book``; ``ops.alerts`` tel
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from nightkeep.models.account_book import BreakerChange, Change
 from nightkeep.models.accounts import AccountChange, AccountStatus
+from nightkeep.models.leases import AccountView
 from nightkeep.models.pools import PoolEpisode
 from nightkeep.ops.alert_episodes import Alert, Level
 
-__all__ = ["describe", "ended"]
+__all__ = ["describe", "ended", "over"]
 
 _HINTS = {
     AccountStatus.SUSPENDED: "The provider closed it; it is never tried again by itself.",
@@ -46,6 +48,29 @@ def ended(change: Change) -> str | None:
             return _breaker_key(change)
         case _:
             return None
+
+
+def over(keys: Iterable[str], accounts: Sequence[AccountView]) -> list[str]:
+    """Which of these episodes are over, by what the accounts say now: for the start and for new settings.
+
+    An episode may have ended while no gateway ran, and an account may be gone.
+    """
+    lasting = {f"account:{view.id}" for view in accounts if view.status not in _OVER}
+    lasting |= {
+        f"breaker:{view.id}:{breaker.model}"
+        for view in accounts
+        for breaker in view.breakers
+        if breaker.state != "closed"
+    }
+    pools = {view.pool for view in accounts if view.status is not AccountStatus.AVAILABLE}
+    found = []
+    for key in keys:
+        kind, _, name = key.partition(":")
+        if kind == "pool":
+            found += [] if name.partition(" (")[0] in pools else [key]
+        elif kind in ("account", "breaker") and key not in lasting:
+            found.append(key)
+    return found
 
 
 def _breaker_key(change: BreakerChange) -> str:
