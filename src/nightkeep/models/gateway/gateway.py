@@ -137,6 +137,7 @@ class Gateway:
         """End the calls under way that are stopped now; those of a stop that drains go on to their end."""
 
         def reason(call: Call, progress: Progress | None) -> NightkeepError | None:
+            """Why a call is to end; it is asked only about calls that are not ending already."""
             models = _names(call, progress)
             account = (progress.account or None) if progress is not None else None
             stop = self.parts.switches.find(scope=call.scope, tag=call.tag, models=models, account=account)
@@ -152,6 +153,7 @@ class Gateway:
     async def serve(self, call: Call) -> None:
         """Answer one call, whatever happens: every error leaves in the client's own wire."""
         try:
+            self.parts.switches.check(scope=call.scope, tag=call.tag, models=(call.head.model,))
             if "idempotency-key" in call.headers:
                 how = await self.parts.idempotency.serve(call, self._answer)
                 if how in ("joined", "replayed"):
@@ -217,7 +219,6 @@ class Gateway:
         return ledger.record.outcome == Outcome.SUCCESS
 
     async def _serve(self, call: Call, ledger: Ledger, running: Interruption) -> None:
-        self.parts.switches.check(scope=call.scope, tag=call.tag, models=(call.head.model,))
         needs = needs_of(call.door.wire, call.head, call.body)
         directive = await self.parts.spending.budgets.directive(call.scope, call.run, call.tag)
         if directive is not None and directive.refuses:

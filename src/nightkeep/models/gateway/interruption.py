@@ -67,6 +67,8 @@ class RunningCalls:
         """End every call for which there is a reason; returns how many."""
         ended = 0
         for each in self:
+            if each.error is not None:
+                continue
             error = find(each.call, each.progress)
             if error is not None:
                 ended += each.interrupt(error)
