@@ -114,7 +114,8 @@ RULES: Final = (
         "calls_are_booked",
         "what has a cost in the record is in the ledger (what a crash interrupted, when it is reconciled)",
         "SELECT id, 'costs ' || cost_micro_usd FROM calls WHERE cost_micro_usd > 0 "
-        "AND outcome NOT IN ('running', 'interrupted') AND id >= (SELECT min(call_id) FROM ledger WHERE kind = 'attempt') "
+        "AND outcome NOT IN ('running', 'interrupted') "
+        "AND id >= (SELECT min(call_id) FROM ledger WHERE kind = 'attempt') "
         "AND NOT EXISTS (SELECT 1 FROM ledger WHERE ledger.id >= calls.id || '/' AND ledger.id < calls.id || '0')",
     ),
     Rule(

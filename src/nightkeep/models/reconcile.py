@@ -34,7 +34,7 @@ Kind = Literal["settled", "corrected", "lost", "foreign", "unbilled", "in_flight
 
 settled    nobody had said what it cost; now the bill has (or that it was not billed at all)
 corrected  we had another amount than the bill
-lost       billed, and the ledger knew nothing of it: a crash came before it was written
+lost       billed, and the ledger knew nothing of it: a crash came before it was written, or it had seemed unbilled
 foreign    billed to our account, but never sent by us (it bears no name of ours)
 unbilled   in the ledger with its usage, and not in the bill
 in_flight  its call is still running, or it has only just ended: looked at the next time
@@ -84,7 +84,9 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     model: str = ""
     owner: str = ""
+    outcome: str = "interrupted"  # of the attempt
     is_running: bool = False
+    has_ended: bool = False  # the record has its call, and how that ended: no crash took it
     note: str = "unattributed"
 
 
@@ -254,8 +256,10 @@ class _Found:
         if (who.is_running and period.is_live) or is_young:
             self._name_line("in_flight", line, who, is_booked=False, note="its call has not ended, or only just has")
             return
-        self._report(line, who, "lost by a crash" if who.scope != "/" else f"lost by a crash; {who.note}".rstrip("; "))
-        self._name_line("lost", line, who, is_booked=True, note=who.note)
+        why = f"billed, though it had ended as {who.outcome}" if who.has_ended else "lost by a crash"
+        note = f"{why}; {who.note}" if who.note else why
+        self._report(line, who, note)
+        self._name_line("lost", line, who, is_booked=True, note=note)
 
     def meet_foreigner(self, line: Billed, period: Period) -> None:
         """Billed to our account, and never sent by us."""

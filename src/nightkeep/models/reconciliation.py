@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from nightkeep.core.clock import Clock, Randomness, new_id
-from nightkeep.models.call_rows import epoch_ms
+from nightkeep.models.call_rows import RUNNING, epoch_ms
 from nightkeep.models.ledger_rows import CLASSES, request_id, row_id
 from nightkeep.models.reconcile import (
     OURS,
@@ -49,7 +49,7 @@ _WHO: Final = (
     "SELECT id, scope, tag, task, agent, key_name, run_id, asked, alias, provider, account, served, outcome "
     "FROM calls WHERE id IN ({marks})"
 )
-_TRIED: Final = "SELECT call_id, n, provider, account, model FROM attempts WHERE call_id IN ({marks})"
+_TRIED: Final = "SELECT call_id, n, provider, account, model, outcome FROM attempts WHERE call_id IN ({marks})"
 _AMOUNTS: Final = f"{', '.join(_TOKENS)}, cost_micro_usd, is_estimate, estimated_micro_usd, is_unpriced"
 _COPIED: Final = (
     "call_id, n, run_id, scope, tag, task, agent, key_name, release_name, provider, account, model, asked, alias, "
@@ -261,8 +261,10 @@ async def _attributions(ledger: Reads, lines: list[Billed], attribute: Attribute
         elif guess is not None:
             known = msgspec.structs.replace(known, owner=guess.owner)
         if known is not None and request in tried:
-            provider, account, model = map(str, tried[request][2:])
-            known = msgspec.structs.replace(known, provider=provider, account=account, model=model)
+            provider, account, model, outcome = map(str, tried[request][2:])
+            known = msgspec.structs.replace(
+                known, provider=provider, account=account, model=model, outcome=outcome or known.outcome
+            )
         if known is not None:
             found[request] = known
     return found
@@ -271,7 +273,8 @@ async def _attributions(ledger: Reads, lines: list[Billed], attribute: Attribute
 def _attribution(row: Row) -> Attribution:
     names = ("scope", "tag", "task", "agent", "key_name", "run_id", "asked", "alias", "provider", "account", "model")
     facts = dict(zip(names, row[1:12], strict=True))
-    return msgspec.convert({**facts, "is_running": row[12] == "running", "note": ""}, Attribution)
+    ending = {"is_running": row[12] == RUNNING, "has_ended": row[12] not in (RUNNING, "interrupted")}
+    return msgspec.convert({**facts, **ending, "note": ""}, Attribution)
 
 
 def _whole_days(period: Period, lines: list[Billed]) -> Period:
@@ -306,7 +309,7 @@ def _book(transaction: Transaction, each: Adjustment, now_ms: int) -> bool:
     who = each.who
     ours = OURS.match(each.request_id)
     call, n = (ours[1], int(ours[2])) if ours else (None, None)
-    outcome = "interrupted" if each.basis == "report" else ""
+    outcome = who.outcome if each.basis == "report" else ""
     values = (
         each.id, each.at_ms, each.at_ms, now_ms, "adjustment", each.basis, each.note, *amounts,
         call, n, who.run_id, who.scope, who.tag, who.task, who.agent, who.key_name, "", who.provider, who.account,

@@ -164,7 +164,7 @@ async def test_what_was_billed_otherwise_is_corrected_and_named_with_both_number
 
 async def test_what_a_crash_lost_is_booked_where_the_record_says_it_belongs(world: World) -> None:
     known, lost = made(50), made(None, run="run_1")
-    lost.attempts[0].provider, lost.attempts[0].account = "lab", "lab-7"
+    lost.attempts[0].account, lost.attempts[0].outcome = "lab-7", ""
     await world.spend(known)
     await world.run(lost)
     done = await world.reconcile(billed(known.id, 50), billed(lost.id, 70))
@@ -173,6 +173,19 @@ async def test_what_a_crash_lost_is_booked_where_the_record_says_it_belongs(worl
         "basis, kind, scope, tag, run_id, provider, account, cost_micro_usd, call_id, outcome", "basis = 'report'"
     ) == [("report", "adjustment", "acme/triage", "batch", "run_1", "lab", "lab-7", 70, lost.id, "interrupted")]
     assert await world.is_sound()
+
+
+async def test_an_attempt_that_seemed_unbilled_and_was_not_is_booked_as_it_ended(world: World) -> None:
+    refused = made(None, basis="none")
+    refused.attempts[0].usage, refused.attempts[0].outcome, refused.cost = None, "overloaded", None
+    await world.spend(refused)
+    assert await world.total() == 0
+    done = await world.reconcile(billed(refused.id, 12))
+    assert kinds(done) == ["lost"]
+    assert await world.rows("outcome, note, scope") == [
+        ("overloaded", "billed, though it had ended as overloaded", "acme/triage")
+    ]
+    assert await world.total() == 12
 
 
 async def test_what_nobody_knows_is_booked_to_all_as_unattributed_on_the_account_we_know(world: World) -> None:
