@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from nightkeep.ops.alert_channels import ChannelSpec
 from nightkeep.ops.alerts import AlertPolicy
 
 __all__ = ["WEBHOOK", "alert_policy"]
-
-log = logging.getLogger("nightkeep.alerts")
 
 WEBHOOK = "webhook"
 """What the channel of ``notify.webhook`` is called."""
@@ -32,8 +29,6 @@ def alert_policy(loaded: Loaded, environ: Mapping[str, str]) -> AlertPolicy:
         channels.append(ChannelSpec(name=WEBHOOK, address=address, fault=fault))
     for name, channel in notify.channels.items():
         address, fault = _address(channel.url, environ, loaded.base)
-        if fault:
-            log.error("alert channel %s cannot be used: %s", name, fault)
         channels.append(
             ChannelSpec(
                 name=name,
@@ -47,13 +42,12 @@ def alert_policy(loaded: Loaded, environ: Mapping[str, str]) -> AlertPolicy:
     if notify.heartbeat is None:
         return AlertPolicy(channels=tuple(channels), per_hour=notify.per_hour)
     address, fault = _address(notify.heartbeat.url, environ, loaded.base)
-    if fault:
-        log.error("the dead man's switch cannot be pinged: %s", fault)
     return AlertPolicy(
         channels=tuple(channels),
         per_hour=notify.per_hour,
-        heartbeat=address,
+        heartbeat=None if fault else address,
         heartbeat_s=notify.heartbeat.every_s,
+        heartbeat_fault=fault,
     )
 
 

@@ -105,6 +105,11 @@ class Watch:
         self._found = {rule.name: rule.look(now) for rule in self._active}
         return [finding for found in self._found.values() for finding in found]
 
+    def take_urgent(self) -> bool:
+        """Whether something was folded that should be looked at now, and not at the next look."""
+        is_urgent, self._same_request.is_urgent = self._same_request.is_urgent, False
+        return is_urgent
+
     def view(self) -> list[RuleView]:
         """The rules and what they saw at the last look."""
         return [

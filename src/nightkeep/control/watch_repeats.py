@@ -32,6 +32,7 @@ class SameRequest:
         self.spec = spec
         self._times: Lately[_Place, deque[float]] = Lately(_MOST_REQUESTS, lambda: deque(maxlen=_MOST_TIMES))
         self._repeated: set[_Place] = set()
+        self.is_urgent = False  # a request has just been sent too often: at ten a second each second counts
 
     def begun(self, call: CallBegun, now: Now) -> None:
         """Count a request: when it begins, so that ten that hang are seen, too."""
@@ -40,6 +41,8 @@ class SameRequest:
         times.extend((call.at,) * call.times)
         if len(times) >= self.spec.times:
             self._repeated.add(place)
+        if len(times) == self.spec.critical_times:
+            self.is_urgent = True
 
     def ended(self, call: CallEnded, now: Now) -> None:
         """Take back what was answered without being paid."""

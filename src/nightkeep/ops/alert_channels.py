@@ -127,8 +127,9 @@ def message_of(episode: Episode) -> Message:
     """What is said of an episode now."""
     alert = episode.alert
     is_over = episode.state == "resolved"
+    text = alert.text.replace("<", "‹").replace(">", "›")  # <!channel> and links: names in it are made up by clients
     return Message(
-        text=f"Over: {alert.text}" if is_over else alert.text,
+        text=f"Over: {text}" if is_over else text,
         level=alert.level,
         kind=alert.kind,
         state="resolved" if is_over else "open",

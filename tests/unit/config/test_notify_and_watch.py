@@ -37,7 +37,8 @@ def test_an_address_that_is_not_there_is_a_fault_of_the_channel_and_not_of_the_s
     text = CHANNEL + '[notify.heartbeat]\nurl = "env:BEAT"\n'
     policy = alert_policy(parse(text.encode(), None, {}), {})
     assert "SLACK is not set" in policy.channels[0].fault
-    assert policy.heartbeat == ""
+    assert policy.heartbeat is None
+    assert "BEAT is not set" in policy.heartbeat_fault
 
 
 @pytest.mark.parametrize(

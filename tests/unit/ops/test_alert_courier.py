@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nightkeep.ops.alert_channels import ChannelSpec, Message
 from nightkeep.ops.alert_courier import Courier
@@ -162,3 +164,53 @@ async def test_more_than_can_be_held_is_counted() -> None:
     await stage.settle()
     assert stage.phone.got[-1].count == 5_999
     stage.courier.close()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["offer", "offer", "offer", "break", "mend", "wait", "wait"]),
+        st.sampled_from(["warning", "critical"]),
+        st.integers(1, 2_000),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.integers(1, 6))
+def test_whatever_fails_and_however_much_comes_everything_is_told_within_the_limit(
+    steps: list[tuple[str, Level, int]], per_hour: int
+) -> None:
+    async def play() -> None:
+        stage = Stage(per_hour=per_hour)
+        sent_at: list[float] = []
+        send = stage.phone.send
+
+        async def noting(message: Message) -> str:
+            error = await send(message)
+            sent_at.extend([stage.clock.monotonic()] if not error else [])
+            return error
+
+        stage.phone.send = noting  # type: ignore[method-assign]
+        stage.courier.start()
+        offered = set()
+        for n, (what, level, seconds) in enumerate(steps):
+            if what == "offer":
+                stage.courier.offer(stage.message(n, level))
+                offered.add(f"i{n}")
+            elif what in ("break", "mend"):
+                stage.phone.fault = "HTTP 500" if what == "break" else ""
+            else:
+                stage.clock.advance(seconds)
+            await stage.settle()
+        stage.phone.fault = ""
+        for _ in range(4):
+            stage.clock.advance(3_601)
+            await stage.settle()
+        assert set(stage.told) == offered
+        assert set(stage.told.values()) <= {"sent"}
+        for n, at in enumerate(sent_at):
+            assert sum(1 for each in sent_at[n:] if each < at + 3_600) <= per_hour
+        stage.courier.close()
+
+    asyncio.run(play())

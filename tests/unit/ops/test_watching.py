@@ -17,6 +17,7 @@ from nightkeep.core.messages import Usage
 from nightkeep.core.money import MicroUsd
 from nightkeep.models.call_record import AttemptRecord, CallRecord
 from nightkeep.models.transport import HttpClient
+from nightkeep.ops.alert_channels import message_of
 from nightkeep.ops.alerts import AlertPolicy, Alerts
 from nightkeep.ops.watching import Watching, cost_of
 from nightkeep.store.sqlite import SqliteStore
@@ -119,6 +120,14 @@ async def test_a_scope_is_stopped_once_an_episode_and_people_are_told_why(stage:
     assert len(stage.stopped) == 2
 
 
+async def test_a_loop_is_stopped_without_waiting_for_the_next_look(stage: Stage) -> None:
+    for n in range(10):
+        stage.watching.begin(record(n))
+    stage.watching.fold()
+    await stage.settle()
+    assert stage.stopped == [("acme", "same_request")]
+
+
 async def test_what_cannot_be_stopped_is_told(stage: Stage) -> None:
     stage.fault = RuntimeError("the switchboard is gone")
     stage.call(12)
@@ -170,7 +179,7 @@ async def test_names_that_a_client_made_up_do_no_harm_where_they_are_shown(stage
     (alert,) = await stage.alerts.find("all")
     assert alert.text.isprintable()
     assert alert.key.isprintable()
-    assert "<!channel>" not in alert.text
+    assert "<!channel>" not in message_of(stage.alerts._episodes.all()[0]).text
     assert len(alert.text) < 500
 
 
