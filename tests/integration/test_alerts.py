@@ -241,6 +241,66 @@ async def test_what_ended_while_no_gateway_ran_is_over(tmp_path: Path) -> None:
         assert alerts.open_keys() == ["watch:loop"]
 
 
+# -- several processes on one database
+
+
+@asynccontextmanager
+async def two_workers(data: Path, *channels: ChannelSpec) -> AsyncIterator[tuple[Alerts, Alerts]]:
+    clock = FakeClock()
+    store = SqliteStore.open(data, clock, pid=1)
+    client = HttpClient()
+    policy = AlertPolicy(channels=channels)
+    teller, other = (
+        Alerts(store, client, clock, random.Random(n), policy, pause=no_pause, is_teller=n == 0, is_alone=False)
+        for n in range(2)
+    )
+    await teller.open()
+    await other.open()
+    try:
+        yield teller, other
+    finally:
+        await other.close()
+        await teller.close()
+        await store.close()
+        client.close()
+
+
+async def test_what_two_workers_see_is_told_once_and_by_one(tmp_path: Path, phone: Phone) -> None:
+    async with two_workers(tmp_path, hook(phone)) as (teller, other):
+        for _ in range(100):
+            other.tell(EXHAUSTED)
+        teller.tell(EXHAUSTED)
+        await other.flush()
+        await teller.read_letters()
+        notice = await phone.next()
+        await teller.flush()
+        assert phone.asked == 1
+        (seen,) = await other.find()
+        assert (seen.id, seen.count) == (notice["id"], 2)
+        assert not other.health().is_teller
+        acked = await other.acknowledge(seen.id, "operator", "known")
+        assert acked is not None
+        assert acked.state == "acked"
+        await other.flush()
+        await teller.read_letters()
+        assert [view.state for view in await teller.find()] == ["acked"]
+        other.tell(RECOVERED)
+        await other.flush()
+        await teller.read_letters()
+        assert (await phone.next())["state"] == "resolved"
+        assert not await teller.find()
+
+
+async def test_another_worker_takes_over_when_the_teller_is_gone(tmp_path: Path, phone: Phone) -> None:
+    async with two_workers(tmp_path, hook(phone)) as (teller, other):
+        other.raise_(LOOP)
+        await teller.close()
+        await other.flush()
+        await other.take_over()
+        await other.read_letters()
+        assert (await phone.next())["kind"] == "same_request"
+
+
 # -- apprise
 
 

@@ -210,7 +210,9 @@ def _print_health(health: dict[str, Any] | None) -> None:
         click.echo("\nno gateway answers: this is what the data directory holds", err=True)
         return
     channels = health["channels"]
-    if channels:
+    if not health["is_teller"]:
+        click.echo("\nanother worker tells people; ask again for how its channels do", err=True)
+    elif channels:
         click.echo()
         print_table(("CHANNEL", "STATE", "SENT", "FAILED", "HELD", "LAST ERROR"), [_channel(each) for each in channels])
     else:

@@ -63,7 +63,7 @@ class CallEnded(msgspec.Struct, frozen=True, gc=False):
     input_tokens: int  # everything that was sent, cached or not
     tokens: int
     cost: int  # micro-dollars; what was reserved, where nobody said
-    size: int  # bytes of the request
+    size: int  # of the request, in tokens; in bytes, where nobody counted them
     print: int
     is_paid: bool  # False: answered from a cache, or as another call's twin
 
@@ -164,3 +164,14 @@ class WatchSpec(msgspec.Struct, frozen=True, kw_only=True):
     same_request: SameRequestSpec = SameRequestSpec()
     unattributed: UnattributedSpec = UnattributedSpec()
     idle_heartbeat: HeartbeatSpec = HeartbeatSpec()
+
+    def requests_only(self) -> WatchSpec:
+        """What each of several processes watches for itself; the rest is for the one that sees what all spend."""
+        return WatchSpec(
+            spend_rate=SpendRateSpec(is_on=False),
+            run_cost=RunCostSpec(is_on=False),
+            token_growth=TokenGrowthSpec(is_on=False),
+            same_request=self.same_request,
+            unattributed=UnattributedSpec(is_on=False),
+            idle_heartbeat=HeartbeatSpec(is_on=False),
+        )

@@ -12,12 +12,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from nightkeep.core.clock import Clock, Randomness, new_id
-from nightkeep.core.errors import RequestError
+from nightkeep.core.errors import NightkeepError, RequestError
 from nightkeep.models.account_book import Change
 from nightkeep.models.leases import AccountView
 from nightkeep.models.transport import HttpClient
@@ -26,6 +26,8 @@ from nightkeep.ops.alert_apprise import AppriseChannel
 from nightkeep.ops.alert_channels import BrokenChannel, Channel, ChannelSpec, Message, WebhookChannel, message_of
 from nightkeep.ops.alert_courier import ChannelView, Courier, Pause
 from nightkeep.ops.alert_episodes import Alert, Episode, Episodes
+from nightkeep.ops.alert_keeper import AlertKeeper
+from nightkeep.ops.alert_posts import LetterBox, Post
 from nightkeep.ops.alert_rates import RateGate
 from nightkeep.ops.heartbeat import Heartbeat, HeartbeatView
 from nightkeep.ops.notices import describe, ended, over
@@ -36,12 +38,12 @@ __all__ = ["Alert", "AlertHealth", "AlertPolicy", "AlertView", "Alerts", "TestRe
 log = logging.getLogger("nightkeep.alerts")
 
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.CRITICAL}
-_SAVE_S: Final = 0.05
-_RETRY_S: Final = 1.0
 _TICK_S: Final = 5.0
+_LETTERS_S: Final = 0.5
+_POST_AGAIN_S: Final = 60.0
+_MOST_POSTED: Final = 5_000
 _LOGGED_PER_HOUR: Final = 600
 _FORGET_TICKS: Final = 720  # an hour
-_ANSWERED: Final = ("waiting", "sent")
 
 
 class AlertPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class AlertHealth(msgspec.Struct, frozen=True, kw_only=True):
     channels: list[ChannelView]
     heartbeat: HeartbeatView | None
     unsaved: int  # episodes that the store has not taken yet
+    is_teller: bool = True  # of several processes one tells people, and only that one knows how its channels do
 
 
 class TestResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,8 +113,16 @@ class Alerts:
         *,
         trouble: Callable[[], str] = str,
         pause: Pause = asyncio.sleep,
+        is_teller: bool = True,
+        is_alone: bool = True,
     ) -> None:
-        """``trouble`` says why the gateway is not healthy, empty while it is: then no heartbeat is sent."""
+        """``trouble`` says why the gateway is not healthy, empty while it is: then no heartbeat is sent.
+
+        Of several processes on one database (``is_alone`` false) exactly one is the teller: it has the episodes, the
+        channels and the heartbeat; the others post theirs to it.
+        """
+        self._is_teller = is_teller
+        self._is_alone = is_alone
         self._store = store
         self._client = client
         self._clock = clock
@@ -121,14 +132,14 @@ class Alerts:
         self._episodes = Episodes()
         self._couriers: dict[str, Courier] = {}
         self._heartbeat: Heartbeat | None = None
-        self._unsaved: dict[str, Episode] = {}
-        self._saving: asyncio.Future[None] | None = None
-        self._save_timer: asyncio.TimerHandle | None = None
+        self._keeper = AlertKeeper(store)
+        self._box = LetterBox(store, clock, randomness)
+        self._posted: dict[str, tuple[str, float]] = {}  # by key: at what level and when it was posted to the teller
         self._log_gate = RateGate(_LOGGED_PER_HOUR)
         self._not_logged = 0
         self._ticking: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._is_started = False
-        self._is_closed = False
         self._policy = AlertPolicy()
         self.configure(policy)
 
@@ -136,6 +147,8 @@ class Alerts:
 
     async def open(self) -> None:
         """Go on where the last process stood, and begin to send. Raises StoreError."""
+        if not self._is_teller:
+            return
         found = [rows.episode_of(row) for row in await self._store.read(rows.SELECT_OPEN)]
         self._episodes.restore(found)
         self._is_started = True
@@ -144,9 +157,17 @@ class Alerts:
         if self._heartbeat is not None:
             self._heartbeat.start()
         self._ticking = asyncio.ensure_future(self._tick_on())
+        if not self._is_alone:
+            self._reading = asyncio.ensure_future(self._read_letters())
         self._forget_channels()
         for episode in self._episodes.all():
             self._tell(episode)  # only those who have not heard it
+
+    async def take_over(self) -> None:
+        """Become the teller, after the one before has ended. Raises StoreError."""
+        if not self._is_teller:
+            self._is_teller = True
+            await self.open()
 
     def configure(self, policy: AlertPolicy) -> None:
         """Take another policy; channels that stay as they are keep their counts."""
@@ -212,27 +233,33 @@ class Alerts:
     async def flush(self) -> None:
         """Wait until nothing is under way: all is written, and delivered, held back or given up."""
         for courier in list(self._couriers.values()):
-            await courier.flush()
-        await self._save_all()
+            if self._is_teller:
+                await courier.flush()
+        await self._box.flush()
+        await self._keeper.save_all()
 
     async def close(self) -> None:
         """Stop; what was not delivered is in the record and is offered again after the next start."""
-        self._is_closed = True
-        if self._ticking is not None:
-            self._ticking.cancel()
+        for task in (self._ticking, self._reading):
+            if task is not None:
+                task.cancel()
         if self._heartbeat is not None:
             self._heartbeat.close()
         for courier in self._couriers.values():
             courier.close()
-        await self._save_all()
+        await self._box.flush()
+        await self._keeper.close()
 
     # -- what other parts call
 
     def raise_(self, alert: Alert) -> None:
         """Tell people, once per episode; a key that is open already is counted. Neither waits nor raises."""
+        if not self._is_teller:
+            self._post(alert)
+            return
         now = self._clock.now()
         step, episode = self._episodes.raise_(alert, now, lambda: new_id("alert", now, self._randomness))
-        self._save_soon(episode)
+        self._keeper.save_soon(episode)
         if step == "counted":
             return
         if step == "risen":
@@ -242,6 +269,10 @@ class Alerts:
 
     def resolve(self, key: str, text: str = "") -> None:
         """End an episode, if there is one; ``text`` says how. Neither waits nor raises."""
+        if not self._is_teller:
+            self._posted.pop(key, None)
+            self._box.put(Post(act="resolve", key=key, text=text))
+            return
         episode = self._episodes.resolve(key, self._clock.now())
         if episode is not None:
             self._ended(episode, text)
@@ -266,6 +297,40 @@ class Alerts:
         """The keys of the episodes that have not ended."""
         return [episode.alert.key for episode in self._episodes.all() if episode.alert.key.startswith(prefix)]
 
+    # -- where another process tells people
+
+    def _post(self, alert: Alert) -> None:
+        """Post an alert to the teller; one that lasts, again each minute only."""
+        now_s = self._clock.monotonic()
+        level, posted_at = self._posted.get(alert.key, ("", 0.0))
+        if level == alert.level and now_s - posted_at < _POST_AGAIN_S:
+            return
+        if len(self._posted) >= _MOST_POSTED:
+            self._posted.clear()
+        self._posted[alert.key] = (alert.level, now_s)
+        log.log(_LEVELS[alert.level], "%s", alert.text)
+        self._box.put(Post(act="raise", alert=alert))
+
+    async def _read_letters(self) -> None:
+        while True:
+            await asyncio.sleep(_LETTERS_S)
+            try:
+                await self.read_letters()
+            except NightkeepError as error:
+                log.error("alerts of other processes cannot be read now: %s", error.message)
+
+    async def read_letters(self) -> None:
+        """Take what other processes posted. Raises StoreError."""
+        for post in await self._box.take():
+            if post.act == "raise" and post.alert is not None:
+                self.raise_(post.alert)
+            elif post.act == "resolve":
+                self.resolve(post.key, post.text)
+            elif post.act == "ack":
+                episode = self._episodes.acknowledge(post.alert_id, self._clock.now(), post.by, post.why)
+                if episode is not None:
+                    self._keeper.save_soon(episode)
+
     # -- what the API asks
 
     def health(self) -> AlertHealth:
@@ -274,18 +339,21 @@ class Alerts:
         return AlertHealth(
             open=sum(1 for each in episodes if each.state == "open"),
             critical=sum(1 for each in episodes if each.state == "open" and each.alert.level == "critical"),
-            channels=[courier.view() for courier in self._couriers.values()],
+            channels=[courier.view() for courier in self._couriers.values()] if self._is_teller else [],
             heartbeat=self._heartbeat.view if self._heartbeat is not None else None,
-            unsaved=len(self._unsaved),
+            unsaved=len(self._keeper.unsaved),
+            is_teller=self._is_teller,
         )
 
     async def find(self, state: str = "unresolved", limit: int = 100) -> list[AlertView]:
         """Alerts, newest first. Raises StoreError where resolved ones are asked for and cannot be read."""
-        if state in ("unresolved", "open", "acked"):
+        if self._is_teller and state in ("unresolved", "open", "acked"):
             found = [each for each in self._episodes.all() if state in ("unresolved", each.state)]
             return [alert_view(each) for each in reversed(found)][:limit]
-        await self._save_all()
-        if state == "all":
+        await self._keeper.save_all()
+        if state == "unresolved":
+            read = (await self._store.read(rows.SELECT_OPEN))[::-1][:limit]
+        elif state == "all":
             read = await self._store.read(rows.SELECT, (limit,))
         else:
             read = await self._store.read(rows.SELECT_STATE, (state, limit))
@@ -293,7 +361,7 @@ class Alerts:
 
     async def show(self, alert_id: str) -> AlertView | None:
         """One alert; None where there is none. Raises StoreError."""
-        episode = self._episodes.with_id(alert_id) or self._unsaved.get(alert_id)
+        episode = self._episodes.with_id(alert_id) or self._keeper.unsaved.get(alert_id)
         if episode is not None:
             return alert_view(episode)
         read = await self._store.read(rows.SELECT_ID, (alert_id,))
@@ -306,14 +374,24 @@ class Alerts:
             RequestError: it is over.
             StoreError: it could not be written.
         """
+        if not self._is_teller:
+            return await self._ask_teller(alert_id, by, why[:500])
         episode = self._episodes.acknowledge(alert_id, self._clock.now(), by, why[:500])
         if episode is None:
             if await self.show(alert_id) is None:
                 return None
-            raise RequestError(f"alert {alert_id} is over already: there is nothing to acknowledge")
-        row = rows.row_of(episode)
-        await self._store.write(lambda transaction: rows.write_episodes(transaction, [row]))
+            raise _is_over(alert_id)
+        await self._keeper.save_now(episode)
         return alert_view(episode)
+
+    async def _ask_teller(self, alert_id: str, by: str, why: str) -> AlertView | None:
+        view = await self.show(alert_id)
+        if view is None:
+            return None
+        if view.state == "resolved":
+            raise _is_over(alert_id)
+        self._box.put(Post(act="ack", alert_id=alert_id, by=by, why=why))
+        return msgspec.structs.replace(view, state="acked", acked_at=self._clock.now(), acked_by=by, acked_why=why)
 
     async def test(self, channel: str | None = None) -> list[TestResult]:
         """Send a test message through one channel, or all. Raises KeyError: there is no such channel."""
@@ -350,7 +428,7 @@ class Alerts:
     def _ended(self, episode: Episode, text: str = "") -> None:
         if text:
             episode.alert = msgspec.structs.replace(episode.alert, text=text)
-        self._save_soon(episode)
+        self._keeper.save_soon(episode)
         self._log(episode)
         self._tell(episode)
 
@@ -360,7 +438,7 @@ class Alerts:
             episode = self._episodes.with_id(message.id)
             if episode is not None:
                 episode.deliveries[courier.spec.name] = what
-                self._save_soon(episode)
+                self._keeper.save_soon(episode)
         if what not in ("waiting", "held"):
             self._channel_changed(courier)
 
@@ -394,42 +472,7 @@ class Alerts:
             self._not_logged = 0
         log.log(level, "%s", message_of(episode).text)
 
-    # -- keeping
-
-    def _save_soon(self, episode: Episode) -> None:
-        self._unsaved[episode.id] = episode
-        if self._save_timer is None and not self._is_closed:
-            self._save_timer = asyncio.get_running_loop().call_later(_SAVE_S, self._save)
-
-    def _save(self) -> None:
-        self._save_timer = None
-        if self._saving is not None or not self._unsaved:
-            return
-        episodes, self._unsaved = self._unsaved, {}
-        values = [rows.row_of(episode) for episode in episodes.values()]
-        self._saving = self._store.write(lambda transaction: rows.write_episodes(transaction, values))
-        self._saving.add_done_callback(lambda future: self._saved(episodes, future))
-
-    def _saved(self, episodes: dict[str, Episode], future: asyncio.Future[Any]) -> None:
-        self._saving = None
-        error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        if error is not None:
-            log.error("%d alerts cannot be written down now and are kept in memory: %s", len(episodes), error)
-            self._unsaved = {**episodes, **self._unsaved}
-        if self._unsaved and self._save_timer is None and not self._is_closed:
-            delay_s = _SAVE_S if error is None else _RETRY_S
-            self._save_timer = asyncio.get_running_loop().call_later(delay_s, self._save)
-
-    async def _save_all(self) -> None:
-        """Write what is not written; a store that fails has been reported."""
-        if self._save_timer is not None:
-            self._save_timer.cancel()
-        for _ in range(2):
-            if self._saving is None:
-                self._save()
-            if self._saving is not None:
-                await asyncio.wait([self._saving])
-                await asyncio.sleep(0)  # its callbacks
+    # -- time
 
     async def _tick_on(self) -> None:
         ticks = 0
@@ -471,6 +514,10 @@ def alert_view(episode: Episode) -> AlertView:
         resolved_at=episode.resolved_at,
         deliveries=dict(episode.deliveries),
     )
+
+
+def _is_over(alert_id: str) -> RequestError:
+    return RequestError(f"alert {alert_id} is over already: there is nothing to acknowledge")
 
 
 def _channel_key(name: str) -> str:

@@ -22,6 +22,7 @@ from nightkeep.core.clock import Clock
 from nightkeep.core.errors import NightkeepError
 from nightkeep.core.scope import ROOT
 from nightkeep.models.call_record import CallRecord, CallSink
+from nightkeep.models.ledger_tail import LedgerTail
 from nightkeep.models.spend_history import hourly_spend, recent_runs
 from nightkeep.ops.alerts import Alert, Alerts
 from nightkeep.store.port import Store
@@ -68,8 +69,16 @@ class Watching:
         *,
         pause: Pause | None = None,
         has_keys: Callable[[], bool] = bool,
+        elsewhere: LedgerTail | None = None,
+        is_first: bool = True,
     ) -> None:
-        """``has_keys``: whether the gateway knows virtual keys, so that a call without one is a stray."""
+        """``has_keys``: whether the gateway knows virtual keys, so that a call without one is a stray.
+
+        Of several processes on one database the first watches what all of them spend (``elsewhere``: the rows that
+        the others add to the ledger); each of the others (``is_first`` false) watches for equal requests only.
+        """
+        self._elsewhere = elsewhere
+        self._is_first = is_first
         self.watch = watch
         self.pause = pause
         self.lost = 0  # facts that found no room
@@ -87,6 +96,7 @@ class Watching:
         self._looking: asyncio.Task[None] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self._is_broken = False
+        self.configure(watch.spec)
 
     # -- its life
 
@@ -113,7 +123,7 @@ class Watching:
 
     def configure(self, spec: WatchSpec) -> None:
         """Take other numbers."""
-        self.watch.configure(spec)
+        self.watch.configure(spec if self._is_first else spec.requests_only())
 
     async def close(self) -> None:
         """Stop looking; stops that are being thrown are thrown."""
@@ -161,6 +171,7 @@ class Watching:
         at = self._clock.monotonic()
         usage = record.usage
         is_paid = bool(record.attempts) and record.cache not in _FREE and record.idempotency not in _FREE
+        input_tokens = usage.total_input if usage is not None and is_paid else 0
         self._note(
             CallEnded(
                 at,
@@ -171,10 +182,10 @@ class Watching:
                 record.agent,
                 record.peer,
                 "" if record.key else self._stray(record.scope),
-                usage.total_input if usage is not None and is_paid else 0,
+                input_tokens,
                 usage.total if usage is not None and is_paid else 0,
                 cost_of(record) if is_paid else 0,
-                record.bytes_out,
+                input_tokens or record.bytes_out,
                 self._prints.pop(record.id, 0),
                 is_paid,
             )
@@ -216,7 +227,38 @@ class Watching:
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
+            await self.follow()
             self.tick()
+
+    async def follow(self) -> None:
+        """Take note of what other processes spent."""
+        if self._elsewhere is None:
+            return
+        try:
+            found = await self._elsewhere.news()
+        except NightkeepError as error:
+            log.warning("what other processes spend cannot be read now: %s", error.message)
+            return
+        lag = self._clock.monotonic() - self._clock.now().timestamp()
+        for spent in found:
+            self._note(
+                CallEnded(
+                    spent.ended + lag,
+                    spent.began + lag,
+                    spent.scope,
+                    spent.run,
+                    spent.asked[:_LONGEST_NAME],
+                    spent.agent,
+                    "",
+                    "" if spent.key else self._stray(spent.scope),
+                    spent.input_tokens,
+                    spent.input_tokens + spent.output_tokens,
+                    spent.cost,
+                    spent.input_tokens,
+                    0,
+                    True,
+                )
+            )
 
     def tick(self) -> None:
         """Look, tell what is new, end what is over."""
@@ -294,7 +336,11 @@ class Watching:
     def view(self) -> list[RuleView]:
         """The rules, and what they see now."""
         self.tick()
-        return self.watch.view()
+        views = self.watch.view()
+        if self._is_first:
+            return views
+        state = "watched by another worker; what it finds is an alert"
+        return [each if each.is_on else msgspec.structs.replace(each, state=state) for each in views]
 
 
 def _is_named(scope: str) -> bool:

@@ -16,6 +16,8 @@ from nightkeep.control.watch_specs import SameRequestSpec, WatchSpec
 from nightkeep.core.messages import Usage
 from nightkeep.core.money import MicroUsd
 from nightkeep.models.call_record import AttemptRecord, CallRecord
+from nightkeep.models.ledger_rows import sent_rows, write_ledger
+from nightkeep.models.ledger_tail import LedgerTail
 from nightkeep.models.transport import HttpClient
 from nightkeep.ops.alert_channels import message_of
 from nightkeep.ops.alerts import AlertPolicy, Alerts
@@ -197,6 +199,51 @@ async def test_a_rule_with_a_fault_is_told_and_calls_go_on(stage: Stage) -> None
     stage.call(3)
     assert len(stage.sink.finished) == 3
     assert stage.alerts.open_keys() == ["watching"]
+
+
+async def test_the_first_of_several_processes_watches_what_the_others_spend(stage: Stage) -> None:
+    def spent(n: int, ended: float) -> tuple[Any, ...]:
+        spent_row = sent_rows(
+            record(n, attempts=[attempt(1, cost=MicroUsd(2_000_000), usage=Usage(input=9), outcome="success")]), "other"
+        )[0]
+        return (*spent_row[:1], int(ended * 1000), int(ended * 1000), *spent_row[3:])
+
+    now = stage.clock.now().timestamp()
+    await stage.store.write(
+        lambda transaction: write_ledger(transaction, [spent(n, now - 3_600 * n) for n in range(1, 9)])
+    )
+    first = Watching(
+        stage.sink,
+        Watch(WatchSpec()),
+        stage.clock,
+        stage.alerts,
+        elsewhere=LedgerTail(stage.store, "me", stage.clock),
+    )
+    await first.open(stage.store)
+    await first.follow()
+    first.tick()
+    assert stage.kinds() == []
+    stage.clock.advance(2)
+    await stage.store.write(
+        lambda transaction: write_ledger(transaction, [spent(n, now + n / 100) for n in range(100, 110)])
+    )
+    await first.follow()
+    first.tick()
+    assert stage.kinds() == ["spend_rate"]
+    (alert,) = await stage.alerts.find()
+    assert "$20.00" in alert.text
+    await first.follow()
+    first.tick()
+    (alert,) = await stage.alerts.find()
+    assert "$20.00" in alert.text  # nothing is counted twice
+    await first.close()
+
+
+async def test_the_others_of_several_processes_watch_for_equal_requests_only(stage: Stage) -> None:
+    other = Watching(stage.sink, Watch(WatchSpec()), stage.clock, stage.alerts, is_first=False)
+    assert {view.rule for view in other.view() if view.is_on} == {"same_request"}
+    assert "another worker" in other.view()[0].state
+    await other.close()
 
 
 async def test_an_alert_of_before_a_restart_ends_when_nothing_is_found_any_more(tmp_path: Path, stage: Stage) -> None:

@@ -24,3 +24,10 @@ CREATE TABLE alerts (
     deliveries TEXT NOT NULL
 );
 CREATE INDEX alerts_state ON alerts (state, last_at);
+
+-- What other processes of this database ask of the one that tells people (nightkeep.ops.alert_posts); JSON in body.
+CREATE TABLE alert_posts (
+    id TEXT PRIMARY KEY,
+    at BIGINT NOT NULL,
+    body TEXT NOT NULL
+);
