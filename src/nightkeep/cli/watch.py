@@ -41,4 +41,5 @@ def command(url: str, as_json: bool) -> None:
 def _row(rule: dict[str, Any]) -> tuple[str, ...]:
     n = len(rule["findings"])
     sees = styled(f"{n} finding{'s' if n != 1 else ''}", "yellow") if n else styled("nothing", "green")
-    return rule["rule"], rule["action"] if rule["is_on"] else "off", sees if rule["is_on"] else "", rule["state"]
+    is_seen = rule["is_on"] and rule["is_here"]
+    return rule["rule"], rule["action"] if rule["is_on"] else "off", sees if is_seen else "", rule["state"]

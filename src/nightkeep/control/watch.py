@@ -43,6 +43,7 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True):
     looks_for: str
     state: str
     findings: list[Finding]
+    is_here: bool = True  # False: another process watches it
 
 
 class Watch:

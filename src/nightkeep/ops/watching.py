@@ -79,6 +79,7 @@ class Watching:
         """
         self._elsewhere = elsewhere
         self._is_first = is_first
+        self._configured = watch.spec
         self.watch = watch
         self.pause = pause
         self.lost = 0  # facts that found no room
@@ -123,6 +124,7 @@ class Watching:
 
     def configure(self, spec: WatchSpec) -> None:
         """Take other numbers."""
+        self._configured = spec
         self.watch.configure(spec if self._is_first else spec.requests_only())
 
     async def close(self) -> None:
@@ -339,8 +341,12 @@ class Watching:
         views = self.watch.view()
         if self._is_first:
             return views
-        state = "watched by another worker; what it finds is an alert"
-        return [each if each.is_on else msgspec.structs.replace(each, state=state) for each in views]
+        here = {view.rule: view for view in views if view.is_on}
+        state = "watched by the first worker; what it finds is an alert"
+        return [
+            here.get(view.rule) or (msgspec.structs.replace(view, state=state, is_here=False) if view.is_on else view)
+            for view in Watch(self._configured).view()
+        ]
 
 
 def _is_named(scope: str) -> bool:
