@@ -221,6 +221,20 @@ async def test_a_channel_that_is_taken_away_no_longer_fails(tmp_path: Path, phon
         assert alerts.channels == ["hook"]
 
 
+async def test_what_was_held_back_is_told_when_the_limit_is_lifted(tmp_path: Path, phone: Phone) -> None:
+    async with running(tmp_path) as alerts:
+        alerts.configure(AlertPolicy(channels=(hook(phone),), per_hour=1))
+        for n in range(3):
+            alerts.raise_(Alert(key=f"k{n}", text=f"Alert {n}.", level="warning", kind="t"))
+        assert (await phone.next())["key"] == "k0"
+        await alerts.flush()
+        assert phone.asked == 1
+        alerts.configure(AlertPolicy(channels=(hook(phone),), per_hour=100))
+        assert {(await phone.next())["key"], (await phone.next())["key"]} == {"k1", "k2"}
+        await alerts.flush()
+        assert phone.asked == 3
+
+
 async def test_what_ended_while_no_gateway_ran_is_over(tmp_path: Path) -> None:
     clock = FakeClock()
     accounts = [AccountSpec(id="a", provider="p", pool="production")]

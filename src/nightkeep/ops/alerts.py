@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from datetime import datetime
 from typing import Final, Literal
 
@@ -186,6 +186,8 @@ class Alerts:
         self._policy = policy
         if self._is_started:
             self._forget_channels()
+            for episode in self._episodes.all():
+                self._tell(episode, couriers.keys() - {name for name in kept if couriers.get(name) is kept[name]})
 
     def _forget_channels(self) -> None:
         """A channel that is no longer there does not fail any more."""
@@ -415,9 +417,11 @@ class Alerts:
 
     # -- telling
 
-    def _tell(self, episode: Episode) -> None:
+    def _tell(self, episode: Episode, only: Set[str] | None = None) -> None:
         message = message_of(episode)
         for name, courier in self._couriers.items():
+            if only is not None and name not in only:
+                continue
             if episode.state == "resolved":
                 is_due = name in episode.deliveries  # whoever heard of it hears that it is over
             else:
