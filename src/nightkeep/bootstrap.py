@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import resource
+import socket
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from nightkeep import __version__
 from nightkeep.bootstrap_alerts import alert_policy
 from nightkeep.bootstrap_controls import MoneyControls, budget_specs, open_money
 from nightkeep.bootstrap_keys import Authority, check_exposure, open_authority
-from nightkeep.bootstrap_pools import account_specs, gateway_settings, pool_specs, record_policy, tag_limits
+from nightkeep.bootstrap_pools import Share, account_specs, gateway_settings, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
 from nightkeep.bootstrap_spend import spend_operations
 from nightkeep.bootstrap_watch import watch_spec
@@ -37,8 +38,9 @@ from nightkeep.control.stops_in_force import EVERYTHING
 from nightkeep.control.switches import Switchboard
 from nightkeep.control.watch import Watch
 from nightkeep.core.clock import new_id
-from nightkeep.core.errors import ConfigError
+from nightkeep.core.errors import ConfigError, StoreError
 from nightkeep.models.account_book import AccountBook, Change
+from nightkeep.models.account_news import AccountNews
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.accounts import AccountStatus
 from nightkeep.models.budget_settlement import MARK_LENGTH, Settlement
@@ -50,6 +52,8 @@ from nightkeep.models.gateway.gateway import Gateway, GatewayParts
 from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.quote import QuoteAsk
 from nightkeep.models.leases import AccountView
+from nightkeep.models.ledger_tail import LedgerTail
+from nightkeep.models.owners import Owners, OwnerView
 from nightkeep.models.provider_spec import ProviderSpec
 from nightkeep.models.routing import Needs, Route
 from nightkeep.models.sessions import Sessions
@@ -71,7 +75,7 @@ from nightkeep.server.model_list import ModelList
 from nightkeep.store.sqlite import SqliteStore
 from nightkeep.testing.sim import RunningSim, load_scenario, start_sim
 
-__all__ = ["Running", "SystemClock", "start"]
+__all__ = ["Membership", "Running", "SystemClock", "start", "start_simulated"]
 
 log = logging.getLogger("nightkeep")
 
@@ -90,12 +94,29 @@ class SystemClock:
         return time.monotonic()
 
 
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """A process's place among several on one data directory (``nightkeep.supervisor``)."""
+
+    owner: str
+    slot: int  # from 0
+    workers: int
+    listener: socket.socket
+    sim_url: str | None
+
+
 class Running:
     """A gateway that is listening."""
 
     def __init__(
-        self, loaded: Loaded, environ: Mapping[str, str], clock: SystemClock, overrides: Mapping[str, Any]
+        self,
+        loaded: Loaded,
+        environ: Mapping[str, str],
+        clock: SystemClock,
+        overrides: Mapping[str, Any],
+        member: Membership | None = None,
     ) -> None:
+        self._member = member
+        self._share = Share(member.slot, member.workers) if member is not None else Share()
         self.loaded = _overridden(loaded, overrides)
         self._overrides = overrides
         self._reloaded_at: datetime | None = None
@@ -117,8 +138,10 @@ class Running:
         self._alerts: Alerts | None = None
         self._money: MoneyControls | None = None
         self._server: HttpServer | None = None
-        self.owner = new_id("own", self.started_at, self._randomness)
-        self._is_alone = True  # no other process works on the same store
+        self._news: AccountNews | None = None
+        self._owners: Owners | None = None
+        self._is_alone = member is None  # no other process works on the same store
+        self.owner = member.owner if member is not None else new_id("own", self.started_at, self._randomness)
 
     @property
     def settings(self) -> Settings:
@@ -140,7 +163,11 @@ class Running:
     async def open(self, data: Path) -> None:
         """Put the parts together and listen. Raises ConfigError, OSError (the port is taken)."""
         settings = self.settings
-        self._store = store = SqliteStore.open(data, self.clock, pid=os.getpid())
+        self._store = store = self._open_store(data)
+        self._owners = Owners(store, self.clock)
+        if self._is_alone:
+            await self._owners.bury_all()
+            await self._owners.begin(self.owner, 0, os.getpid())
         self.switches = switches = Switchboard(store, data, self.clock, self._randomness)
         await switches.restore()
         switches.start()
@@ -152,39 +179,55 @@ class Running:
             self._randomness,
             alert_policy(self.loaded, self._environ),
             trouble=lambda: store.health.reason if not store.health.is_ok else "",
+            is_teller=self._share.slot == 0,
+            is_alone=self._share.workers == 1,
         )
         await self._alerts.open()
-        if settings.is_simulated:
-            self.sim = await _start_simulated(settings, self.loaded.base)
+        if settings.is_simulated and self._is_alone:
+            self.sim = await start_simulated(settings, self.loaded.base)
         accounts = self._resolve(self.loaded)
         self._book = AccountBook(
             pool_specs(settings),
-            account_specs(settings, accounts),
+            account_specs(settings, accounts, self._share),
             self.clock,
             on_change=self._account_changed,
-            tag_limits=tag_limits(settings),
+            tag_limits=tag_limits(settings, self._share),
             jitter=self._randomness.random,
             most_waiting=settings.gateway.queue.max_waiting,
         )
-        self._states = AccountStates(store, self._book, self.clock)
+        self._states = AccountStates(store, self._book, self.clock, self._share.slot)
         await self._states.restore()
         self._alerts.settle(self._book.snapshot())
         self._states.start()
-        sessions = Sessions(settings.record.session_gap_s, self._randomness)
+        if not self._is_alone:
+            self._news = AccountNews(store, self._book, self.owner, self.clock, self._randomness)
+            self._news.start()
+        sessions = Sessions(settings.record.session_gap_s, self._randomness, is_shared=not self._is_alone)
         await sessions.restore(store, self.clock.now())
         self._log = CallLog(store, record_policy(settings), sessions, self.clock, self._randomness, self.owner)
-        await self._log.open()
+        await self._log.open(is_alone=self._is_alone)
         watch = Watch(watch_spec(settings))
         ring = authority.ring
+        is_first = self._share.slot == 0
+        has_others = is_first and self._share.workers > 1
         self._watching = Watching(
-            self._log, watch, self.clock, self._alerts, pause=self._pause, has_keys=lambda: ring.has_keys
+            self._log,
+            watch,
+            self.clock,
+            self._alerts,
+            pause=self._pause,
+            has_keys=lambda: ring.has_keys,
+            elsewhere=LedgerTail(store, self.owner, self.clock) if has_others else None,
+            is_first=is_first,
         )
         await self._watching.open(store)
         self._money = open_money(
             store, settings, self.owner, self.clock, self._threshold_reached, is_alone=self._is_alone
         )
         await self._money.open(marks_lost=self._is_alone)
-        self._idempotency = Idempotency(store, self.clock, ttl_s=settings.idempotency.ttl_s)
+        self._idempotency = Idempotency(
+            store, self.clock, ttl_s=settings.idempotency.ttl_s, is_shared=not self._is_alone
+        )
         self._cache = _cache(settings, self.clock)
         self._directory.replace(accounts.values())
         self._gateway = Gateway(
@@ -217,12 +260,22 @@ class Running:
         api = make_api(self, __version__, authority.operators, hosts, self._more_operations())
         app = App(self._doors, api, ModelList(self.model_names))
         gateway = settings.gateway
-        self._server = await serve(app, host=gateway.host, port=gateway.port, max_body_bytes=gateway.max_body_mb << 20)
+        self._server = await serve(
+            app,
+            host=gateway.host,
+            port=gateway.port,
+            max_body_bytes=gateway.max_body_mb << 20,
+            inherited=self._member.listener if self._member is not None else None,
+        )
 
     async def _pause(self, scope: str, why: str, rule: str) -> None:
         """A rule of watching stops a scope. Raises RequestError, StoreError."""
         assert self.switches is not None
         await self.switches.stop("scope", scope, by=f"rule {rule}", why=why, source=f"rule:{rule}")
+
+    async def workers(self) -> list[OwnerView]:
+        """The processes that serve. Raises StoreError."""
+        return await self._owners.living() if self._owners is not None else []
 
     def _threshold_reached(self, reached: ThresholdReached) -> None:
         if self._alerts is not None:
@@ -249,19 +302,27 @@ class Running:
             self._alerts.tell(change)
         if self._states is not None:
             self._states.note(change)
+        if self._news is not None:
+            self._news.note(change)
 
     def _resolve(self, loaded: Loaded) -> dict[str, UpstreamAccount]:
         specs = self._simulated_specs()
         resolution = resolve_accounts(loaded.settings, self._environ, loaded.base, specs)
         self.notes = resolution.notes
         accounts = dict(resolution.accounts)
-        if self.sim is not None and loaded.settings.is_simulated:
+        if SIMULATED in specs and loaded.settings.is_simulated:
             name = f"{SIMULATED}-1"
             accounts[name] = UpstreamAccount(AccountAccess(name=name, provider=specs[SIMULATED]))
         return accounts
 
     def _simulated_specs(self) -> dict[str, ProviderSpec]:
-        return {SIMULATED: simulated_provider(self.sim.base_url)} if self.sim is not None else {}
+        url = self.sim.base_url if self.sim is not None else self._member.sim_url if self._member is not None else None
+        return {SIMULATED: simulated_provider(url)} if url is not None else {}
+
+    def _open_store(self, data: Path) -> SqliteStore:
+        if self._is_alone:
+            return SqliteStore.open(data, self.clock, pid=os.getpid())
+        return SqliteStore.join(data, self.clock)
 
     # -- what the API asks
 
@@ -359,12 +420,16 @@ class Running:
         settings = loaded.settings
         if self._authority is not None:
             check_exposure(settings, has_stored_keys=bool(self._authority.keys.keys))
-        if settings.is_simulated and self.sim is None:
-            self.sim = await _start_simulated(settings, loaded.base)
+        if settings.is_simulated and SIMULATED not in self._simulated_specs():
+            self.sim = await start_simulated(settings, loaded.base)
         accounts = self._resolve(loaded)
         routes = route_table(settings, self._simulated_specs())
         alerts = alert_policy(loaded, self._environ)
-        self._book.reconfigure(pool_specs(settings), account_specs(settings, accounts), tag_limits=tag_limits(settings))
+        self._book.reconfigure(
+            pool_specs(settings),
+            account_specs(settings, accounts, self._share),
+            tag_limits=tag_limits(settings, self._share),
+        )
         # Nothing below can fail: from here on the new settings hold.
         self._directory.replace(accounts.values())
         self._gateway.parts.routes = routes
@@ -382,6 +447,12 @@ class Running:
         self.loaded = loaded
         self._reloaded_at = self.clock.now()
         return changes
+
+    async def _end_owner(self, owners: Owners) -> None:
+        try:
+            await owners.end(self.owner, "in order")
+        except StoreError as error:
+            log.warning("that this process ends in order cannot be written down: %s", error)
 
     async def watch(self) -> None:
         """Take the settings file whenever it changes, until cancelled. A look is one ``stat`` a second."""
@@ -414,32 +485,33 @@ class Running:
             await self._server.close(grace_s)
         await self._stop_telling()
         self._client.close()
-        if self._log is not None:
-            self._log.close()
-        if self._states is not None:
-            self._states.close()
-        if self._authority is not None:
-            await self._authority.close()
-        if self.switches is not None:
-            await self.switches.close()
-        if self._money is not None:
-            await self._money.close()
-        if self._store is not None:
-            await self._store.close()
-        if self.sim is not None:
-            await self.sim.close()
+        for part in (self._log, self._states, self._news, self._authority, self.switches, self._money):
+            ending = part.close() if part is not None else None
+            if ending is not None:
+                await ending
+        if self._owners is not None and self._is_alone:
+            await self._end_owner(self._owners)
+        for last in (self._store, self.sim):
+            if last is not None:
+                await last.close()
 
 
 async def start(
-    loaded: Loaded, environ: Mapping[str, str], data: Path, overrides: Mapping[str, Any] | None = None
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    data: Path,
+    overrides: Mapping[str, Any] | None = None,
+    member: Membership | None = None,
 ) -> Running:
     """Start a gateway; ``overrides`` (of ``[gateway]``, from the command line) outlast reloads.
+
+    With ``member`` it is one of several processes.
 
     Raises:
         ConfigError: the settings cannot be used.
         OSError: the port is taken.
     """
-    running = Running(loaded, environ, SystemClock(), overrides or {})
+    running = Running(loaded, environ, SystemClock(), overrides or {}, member)
     try:
         await running.open(data)
     except BaseException:
@@ -471,7 +543,7 @@ def _resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-async def _start_simulated(settings: Settings, base: Path) -> RunningSim:
+async def start_simulated(settings: Settings, base: Path) -> RunningSim:
     scenario = settings.sim.scenario
     return await start_sim(load_scenario(base / scenario) if scenario else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from nightkeep.bootstrap_routes import SIMULATED
 from nightkeep.config_models import Account, Settings
@@ -20,7 +21,23 @@ from nightkeep.models.quota import Quota
 from nightkeep.models.retry import RetryRules
 from nightkeep.models.upstream import UpstreamAccount
 
-__all__ = ["account_specs", "gateway_settings", "key_specs", "pool_specs", "record_policy", "tag_limits"]
+__all__ = ["Share", "account_specs", "gateway_settings", "key_specs", "pool_specs", "record_policy", "tag_limits"]
+
+
+class Share(NamedTuple):
+    """Which part of every limit is one process's: several workers must not use an account up together."""
+
+    slot: int = 0
+    workers: int = 1
+
+    def of(self, amount: int | None) -> int | None:
+        """This worker's part; the parts add up to the whole. At least 1, so that every worker can serve."""
+        if amount is None or self.workers == 1:
+            return amount
+        return max(1, amount // self.workers + (self.slot < amount % self.workers))
+
+
+WHOLE = Share()
 
 
 def pool_specs(settings: Settings) -> list[PoolSpec]:
@@ -40,51 +57,59 @@ def pool_specs(settings: Settings) -> list[PoolSpec]:
     return specs
 
 
-def account_specs(settings: Settings, accounts: Mapping[str, UpstreamAccount]) -> list[AccountSpec]:
+def account_specs(
+    settings: Settings, accounts: Mapping[str, UpstreamAccount], share: Share = WHOLE
+) -> list[AccountSpec]:
     """Every account that can be used; an account without a usable key is left out (the log has said why)."""
-    specs = [_account(name, account, accounts[name]) for name, account in settings.accounts.items() if name in accounts]
+    specs = [
+        _account(name, account, accounts[name], share)
+        for name, account in settings.accounts.items()
+        if name in accounts
+    ]
     if settings.is_simulated:
         specs.append(AccountSpec(id=f"{SIMULATED}-1", provider=SIMULATED, pool=SIMULATED))
     return specs
 
 
-def _account(name: str, account: Account, access: UpstreamAccount) -> AccountSpec:
+def _account(name: str, account: Account, access: UpstreamAccount, share: Share) -> AccountSpec:
     secret = access.access.secret
     return AccountSpec(
         id=name,
         provider=account.provider,
         pool=account.pool,
         key_fingerprint=secret.fingerprint if secret is not None else "",
-        limits=_limits(account.limits),
-        quota=tuple(_quota(quota) for quota in account.quota),
+        limits=_limits(account.limits, share),
+        quota=tuple(_quota(quota, share) for quota in account.quota),
         enabled=account.enabled,
     )
 
 
-def _limits(limits: LimitSettings) -> Limits:
+def _limits(limits: LimitSettings, share: Share) -> Limits:
     return Limits(
-        requests_per_minute=limits.requests_per_minute,
-        tokens_per_minute=limits.tokens_per_minute,
-        concurrent=limits.concurrent,
+        requests_per_minute=share.of(limits.requests_per_minute),
+        tokens_per_minute=share.of(limits.tokens_per_minute),
+        concurrent=share.of(limits.concurrent),
     )
 
 
-def _quota(quota: QuotaSettings) -> Quota:
+def _quota(quota: QuotaSettings, share: Share) -> Quota:
     return Quota(
         per=quota.per,
-        tokens=quota.tokens,
-        requests=quota.requests,
+        tokens=share.of(quota.tokens),
+        requests=share.of(quota.requests),
         window=quota.window,
         resets_at=quota.resets_at,
         resets_on=quota.resets_on,
     )
 
 
-def tag_limits(settings: Settings) -> list[TagLimit]:
+def tag_limits(settings: Settings, share: Share = WHOLE) -> list[TagLimit]:
     """The limits that routes put on tags (S3.2); a route without tags is limited by its accounts only."""
     found = []
     for route in settings.routes:
-        limits = Limits(requests_per_minute=route.limits.requests_per_minute, concurrent=route.limits.concurrent)
+        limits = Limits(
+            requests_per_minute=share.of(route.limits.requests_per_minute), concurrent=share.of(route.limits.concurrent)
+        )
         if route.match.tags and limits != Limits():
             found.append(TagLimit(tags=route.match.tags, limits=limits, pool=route.pool))
     return found

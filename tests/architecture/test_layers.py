@@ -12,7 +12,7 @@ import pytest
 
 from architecture.checkout import PACKAGE, ROOT, sources
 
-MACHINE_READERS = ("cli/", "bootstrap", "config", "machine.py", "testing/")
+MACHINE_READERS = ("cli/", "supervisor.py", "worker.py", "bootstrap", "config", "testing/")
 """Who may ask for the environment, the time and randomness: the top, and those who implement the ports there."""
 
 ASKS_THE_MACHINE = {

@@ -31,9 +31,10 @@ _MOST_SHOWN = 5
 )
 @click.option("--host", help="Address to listen on.  [default: gateway.host, 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.  [default: gateway.port, 7777]")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when it is up.")
 def command(
-    config_file: str | None, data_option: str | None, host: str | None, port: int | None, as_json: bool
+    config_file: str | None, data_option: str | None, host: str | None, port: int | None, workers: int, as_json: bool
 ) -> None:
     """Start the gateway and serve until interrupted.
 
@@ -47,7 +48,10 @@ def command(
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     data = prepare_data_dir(data_dir(environ, data_option))
     try:
-        uvloop.run(_serve(loaded, environ, data, overrides, _announce if as_json else _greet))
+        if workers > 1:
+            uvloop.run(_supervise(loaded, environ, data, overrides, workers, as_json=as_json))
+        else:
+            uvloop.run(_serve(loaded, environ, data, overrides, _announce if as_json else _greet))
     except OSError as error:
         gateway = loaded.settings.gateway
         where = f"{host or gateway.host}:{gateway.port if port is None else port}"
@@ -78,6 +82,33 @@ async def _serve(
     watching.cancel()
     log.info("stopping: answers in flight have 10 s to end")
     await running.close()
+
+
+async def _supervise(
+    loaded: Loaded, environ: dict[str, str], data: Path, overrides: dict[str, str | int], workers: int, *, as_json: bool
+) -> None:
+    from nightkeep.supervisor import Supervisor
+
+    supervisor = Supervisor(loaded, environ, data, overrides, workers)
+
+    def on_ready() -> None:
+        if as_json:
+            sim = supervisor.sim.base_url if supervisor.sim is not None else None
+            facts = {"address": supervisor.address, "pid": os.getpid(), "workers": supervisor.pids, "sim": sim}
+            facts |= {"simulated": loaded.settings.is_simulated, "data": str(data)}
+            click.echo(json.dumps(facts | {"config": str(loaded.path) if loaded.path else None}))
+        else:
+            address = click.style(supervisor.address, fg="cyan", bold=True)
+            click.echo(f"{click.style('Nightkeep', bold=True)} is up at {address} with {workers} workers")
+            click.echo(f"  settings      {loaded.path or 'none (nightkeep config init writes a first file)'}")
+            click.echo(f"  records       {data}")
+        sys.stdout.flush()
+
+    try:
+        await supervisor.open()
+        await supervisor.run(on_ready)
+    finally:
+        await supervisor.close()
 
 
 def _announce(running: Running, data: Path) -> None:

@@ -508,6 +508,7 @@ class Budgets:
                 await self._close([part for part in node.slices.values() if not part.held])
             except StoreError as error:
                 log.error("the budget of %s is not given back: %s", node.key.scope, error)
+        await self._leases.tell_spent([])  # the store works in order: what was given back before is durable, too
 
 
 def view_of(spec: BudgetSpec, metric: Metric, row: WindowRow, starts: float | None, ends: float | None) -> BudgetView:

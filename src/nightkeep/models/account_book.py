@@ -527,6 +527,25 @@ class AccountBook:
         self._set(live, fresh, now + self._offset)
         self._serve_all(now)
 
+    def state_of(self, account: str) -> tuple[str, AccountState] | None:
+        """An account's key and state, to tell other workers."""
+        live = self._accounts.get(account)
+        return None if live is None else (live.spec.key_fingerprint, live.state)
+
+    def adopt(self, account: str, key_fingerprint: str, state: AccountState) -> None:
+        """Take a state that another worker has seen; nobody is told again. Another key's state is not ours."""
+        live = self._accounts.get(account)
+        if live is None or live.spec.key_fingerprint != key_fingerprint:
+            return
+        now = self._now()
+        epoch = now + self._offset
+        live.set_state(_configured(live, lapse(state, epoch), epoch), self._offset)
+        self._dirty.add(account)
+        for tracker in self._table.trackers.values():
+            tracker.observe(epoch)
+        self._wake_for_states(now)
+        self._serve_all(now)
+
     def snapshot(self) -> list[AccountView]:
         """Every account as it stands."""
         self.tick()

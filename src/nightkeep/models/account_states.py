@@ -31,7 +31,9 @@ _AFTER = "ON CONFLICT (account) DO UPDATE SET body = excluded.body, updated_at =
 class AccountStates:
     """Keeps the states of a book in a store."""
 
-    def __init__(self, store: Store, book: AccountBook, clock: Clock) -> None:
+    def __init__(self, store: Store, book: AccountBook, clock: Clock, slot: int = 0) -> None:
+        """``slot``: which of several workers this is; each keeps counters of its own."""
+        self._suffix = f"@{slot}" if slot else ""
         self._store = store
         self._book = book
         self._clock = clock
@@ -40,8 +42,12 @@ class AccountStates:
 
     async def restore(self) -> None:
         """Go on where the last process stood. Raises StoreError: without the states nothing may be served."""
-        rows = await self._store.read("SELECT body FROM account_states")
-        found = [msgspec.json.decode(str(body), type=dict[str, Any]) for (body,) in rows]
+        rows = await self._store.read("SELECT account, body FROM account_states")
+        found = [
+            msgspec.json.decode(str(body), type=dict[str, Any])
+            for name, body in rows
+            if str(name).partition("@")[1:] == (self._suffix[:1], self._suffix[1:])
+        ]
         for name in self._book.restore(found):
             log.info("account %s begins afresh: its key is another one, or it is gone from the settings", name)
 
@@ -76,7 +82,7 @@ class AccountStates:
 
     def _work(self, rows: list[dict[str, Any]]) -> Callable[[Transaction], None]:
         now_ms = int(self._clock.now().timestamp() * 1000)
-        values = [(str(row["account"]), msgspec.json.encode(row).decode(), now_ms) for row in rows]
+        values = [(f"{row['account']}{self._suffix}", msgspec.json.encode(row).decode(), now_ms) for row in rows]
 
         def work(transaction: Transaction) -> None:
             if values:

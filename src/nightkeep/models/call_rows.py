@@ -15,16 +15,9 @@ from nightkeep.models.classify import redacted
 from nightkeep.store.blobs import Blob, save_blobs
 from nightkeep.store.port import Transaction, Value
 
-__all__ = ["INTERRUPTED", "RUNNING", "attempt_rows", "call_row", "epoch_ms", "save_bodies", "write_rows"]
+__all__ = ["RUNNING", "attempt_rows", "call_row", "epoch_ms", "interrupted_by", "save_bodies", "write_rows"]
 
 RUNNING: Final = "running"
-INTERRUPTED: Final = (
-    "UPDATE calls SET outcome = 'interrupted', error_code = 'interrupted', error_message = "
-    "'the gateway ended while this call was running: whether the provider answered, and billed, is not known' "
-    "WHERE outcome = 'running' RETURNING 1"
-)
-"""For the start: what the last process left running."""
-
 _LONGEST_MESSAGE: Final = 2_000
 _CALLS: Final = (
     "id, run_id, scope, tag, task, key_name, agent, peer, wire, operation, door, asked, alias, rule, provider, "
@@ -47,6 +40,16 @@ def _update(columns: str, keys: int) -> str:
 
 _AFTER_CALL: Final = f"ON CONFLICT (id) {_update(_CALLS, 1)}"
 _AFTER_ATTEMPT: Final = f"ON CONFLICT (call_id, n) {_update(_ATTEMPTS, 2)}"
+
+
+def interrupted_by(mark: str) -> str:
+    """The statement that marks what a process left running; ``mark`` ends the ids of its calls ("": everybody's)."""
+    whose = f" AND id LIKE '%{mark}'" if mark.isalnum() else ""
+    return (
+        "UPDATE calls SET outcome = 'interrupted', error_code = 'interrupted', error_message = "
+        "'the gateway ended while this call was running: whether the provider answered, and billed, is not known' "
+        f"WHERE outcome = 'running'{whose} RETURNING 1"
+    )
 
 
 def write_rows(transaction: Transaction, calls: list[tuple[Value, ...]], attempts: list[tuple[Value, ...]]) -> None:

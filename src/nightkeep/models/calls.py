@@ -22,7 +22,7 @@ from nightkeep.core.errors import StoreError
 from nightkeep.core.outcome import Outcome
 from nightkeep.models.call_record import CallRecord
 from nightkeep.models.call_retention import purge
-from nightkeep.models.call_rows import INTERRUPTED, RUNNING, attempt_rows, call_row, save_bodies, write_rows
+from nightkeep.models.call_rows import RUNNING, attempt_rows, call_row, interrupted_by, save_bodies, write_rows
 from nightkeep.models.ledger_rows import sent_rows, write_ledger
 from nightkeep.models.sessions import Sessions
 from nightkeep.store.port import Store, Transaction, Value
@@ -89,9 +89,13 @@ class CallLog:
         """Finished calls that are not handed to the store yet."""
         return len(self._finished)
 
-    async def open(self) -> int:
-        """Mark what the last process left running as interrupted; returns how many. Raises StoreError."""
-        interrupted = len(await self._store.write(lambda transaction: transaction.execute(INTERRUPTED)))
+    async def open(self, *, is_alone: bool = True) -> int:
+        """Mark what the last process left running as interrupted; returns how many. Raises StoreError.
+
+        Where it is not alone, whoever looks after all processes does that.
+        """
+        sql = interrupted_by("")
+        interrupted = len(await self._store.write(lambda t: t.execute(sql))) if is_alone else 0
         if interrupted:
             log.warning("%d calls were running when the last process ended; they are marked interrupted", interrupted)
         self._purging = asyncio.ensure_future(self._purge_on())

@@ -40,7 +40,7 @@ async def spent_of(
     until_ms: int | None = None,
     run: str | None = None,
 ) -> OwnedSpend:
-    """What ``owners`` have spent in a scope and below it (in one ``run``), from ``since_ms`` on and before ``until_ms``.
+    """What ``owners`` have spent in a scope and below it (in one ``run``), from ``since_ms`` up to ``until_ms``.
 
     Complete for processes that have died once their time is reconciled. Raises StoreError.
     """

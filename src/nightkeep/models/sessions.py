@@ -7,8 +7,10 @@ joins the last run of the same scope, key, peer and program, until it has been i
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Final, Literal
 
@@ -23,6 +25,7 @@ __all__ = ["Run", "SessionKey", "Sessions", "agent_name", "session_key"]
 
 Source = Literal["header", "client", "idle_gap"]
 
+_COUNTERS: Final = 5
 _MOST_RUNS: Final = 20_000
 _MOST_NAME: Final = 200
 _HEADERS: Final = ("session_id", "session-id", "conversation_id", "x-claude-code-session-id", "x-session-id")
@@ -37,7 +40,7 @@ class SessionKey(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct):
-    """The calls of one session."""
+    """The calls of one session; counters are what this process has not written down yet."""
 
     id: str
     key: SessionKey
@@ -58,6 +61,11 @@ class Run(msgspec.Struct):
             self.id, key.scope, key.source, key.name, self.agent, started, last, self.calls, self.failures,
             self.tokens, self.cost, self.unpriced_calls,
         )  # fmt: skip
+
+    def count(self, amounts: Sequence[Value], *, is_set: bool = False) -> None:
+        """Add to the counters (or set them), in the order of ``row``."""
+        for name, amount in zip(("calls", "failures", "tokens", "cost", "unpriced_calls"), amounts, strict=True):
+            setattr(self, name, int(amount or 0) + (0 if is_set else getattr(self, name)))
 
 
 def session_key(scope: str, headers: Mapping[str, str], in_body: str | None, key_name: str, peer: str) -> SessionKey:
@@ -85,13 +93,16 @@ class Sessions:
         "unpriced_calls)"
     )
     AFTER: ClassVar[str] = (
-        "ON CONFLICT (id) DO UPDATE SET last_at = excluded.last_at, calls = excluded.calls, "
-        "failures = excluded.failures, tokens = excluded.tokens, cost_micro_usd = excluded.cost_micro_usd, "
-        "unpriced_calls = excluded.unpriced_calls"
+        "ON CONFLICT (id) DO UPDATE SET last_at = excluded.last_at, calls = runs.calls + excluded.calls, "
+        "failures = runs.failures + excluded.failures, tokens = runs.tokens + excluded.tokens, "
+        "cost_micro_usd = runs.cost_micro_usd + excluded.cost_micro_usd, "
+        "unpriced_calls = runs.unpriced_calls + excluded.unpriced_calls"
     )
 
-    def __init__(self, gap_s: float, randomness: Randomness) -> None:
+    def __init__(self, gap_s: float, randomness: Randomness, *, is_shared: bool = False) -> None:
+        """``is_shared``: other processes see calls of the same sessions; a session with a name is one run for all."""
         self.gap_s = gap_s
+        self._is_shared = is_shared
         self._randomness = randomness
         self._runs: OrderedDict[SessionKey, Run] = OrderedDict()
         self._by_id: dict[str, Run] = {}
@@ -100,8 +111,7 @@ class Sessions:
     async def restore(self, store: Store, now: datetime) -> None:
         """Go on with the runs of the last process. Raises StoreError."""
         rows = await store.read(
-            "SELECT id, scope, source, session, agent, started_at, last_at, calls, failures, tokens, cost_micro_usd, "
-            "unpriced_calls FROM runs ORDER BY last_at DESC LIMIT 2000"
+            "SELECT id, scope, source, session, agent, started_at, last_at FROM runs ORDER BY last_at DESC LIMIT 2000"
         )
         for row in reversed(rows):
             run = msgspec.convert(
@@ -111,7 +121,6 @@ class Sessions:
                     "agent": row[4],
                     "started_at": datetime.fromtimestamp(int(row[5] or 0) / 1000, now.tzinfo),
                     "last_at": datetime.fromtimestamp(int(row[6] or 0) / 1000, now.tzinfo),
-                    **dict(zip(("calls", "failures", "tokens", "cost", "unpriced_calls"), row[7:], strict=True)),
                 },
                 Run,
             )
@@ -121,11 +130,17 @@ class Sessions:
         """The id of the run that a call belongs to; a new one where the session is new or was idle too long."""
         run = self._runs.get(key)
         if run is None or (key.source == "idle_gap" and (now - run.last_at).total_seconds() > self.gap_s):
-            run = Run(id=new_id("run", now, self._randomness), key=key, agent=agent, started_at=now, last_at=now)
+            run = Run(id=self._name(key, now), key=key, agent=agent, started_at=now, last_at=now)
             self._keep(run)
         run.last_at = now
         self._runs.move_to_end(key)
         return run.id
+
+    def _name(self, key: SessionKey, now: datetime) -> str:
+        if not self._is_shared or key.source == "idle_gap":
+            return new_id("run", now, self._randomness)
+        digest = hashlib.sha256(f"{key.source}\n{key.scope}\n{key.name}".encode()).digest()
+        return f"run_{base64.b32encode(digest)[:26].decode()}"
 
     def note(self, run_id: str | None, *, is_failure: bool, usage: Usage | None, cost: MicroUsd | None) -> None:
         """Count a finished call in its run."""
@@ -152,13 +167,17 @@ class Sessions:
             self._by_id.pop(oldest.id, None)
 
     def take_changed(self) -> list[tuple[Value, ...]]:
-        """Rows of the runs that changed since the last time."""
+        """Rows of the runs that changed since the last time, with what they have counted since then."""
         changed, self._changed = self._changed, {}
-        return [run.row() for run in changed.values()]
+        rows = [run.row() for run in changed.values()]
+        for run in changed.values():
+            run.count((0,) * _COUNTERS, is_set=True)
+        return rows
 
     def give_back(self, rows: Iterable[tuple[Value, ...]]) -> None:
         """These rows were not written: they have changed still."""
         for row in rows:
             run = self._by_id.get(str(row[0]))
             if run is not None:
+                run.count(row[-_COUNTERS:])
                 self._changed[run.id] = run

@@ -36,7 +36,9 @@ def describe_threshold(reached: ThresholdReached) -> Alert:
         level="critical" if reached.at >= _CRITICAL_FROM else "warning",
         kind="budget_threshold",
         about=reached.scope,
+        scope=reached.scope,
         resets_at=reached.resets_at,
+        ends_at=reached.resets_at,
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from nightkeep.core.errors import UnknownModelError
 from nightkeep.models.leases import AccountView
+from nightkeep.models.owners import OwnerView
 from nightkeep.models.routing import Route as ModelRoute
 from nightkeep.server.api import Api, NotFoundError, Route
 from nightkeep.server.operators import Asker, Needs, Operators
@@ -88,6 +89,12 @@ class Models(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
 
 
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """The processes that serve, by their slots."""
+
+    workers: list[OwnerView]
+
+
 class Keep(Protocol):
     """What the API needs of a running gateway."""
 
@@ -113,6 +120,10 @@ class Keep(Protocol):
 
     def model_names(self) -> list[str]:
         """The names that clients may ask for."""
+        ...
+
+    async def workers(self) -> list[OwnerView]:
+        """The processes that serve. Raises StoreError."""
         ...
 
     async def reload(self) -> list[str]:
@@ -143,6 +154,7 @@ def make_api(
         _get("/api/models", "The names that clients may ask for", api.list_models, Models),
         _post("/api/route/explain", "What would serve a request, and why", api.explain_route, ModelRoute, Ask, "view"),
         _post("/api/reload", "Take the settings file anew", api.reload_settings, Reloaded, None),
+        _get("/api/workers", "The processes that serve", api.list_workers, Workers),
         *more,
         _get("/api/openapi.json", "This document", api.openapi, dict[str, Any], "none"),
     ]
@@ -200,6 +212,9 @@ class _Endpoints:
 
     async def list_models(self) -> Models:
         return Models(models=self._keep.model_names())
+
+    async def list_workers(self) -> Workers:
+        return Workers(workers=await self._keep.workers())
 
     async def reload_settings(self) -> Reloaded:
         return Reloaded(changes=await self._keep.reload())

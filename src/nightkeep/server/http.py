@@ -358,11 +358,14 @@ class HttpServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None, inherited: socket.socket | None) -> None:
         """Bind and accept. Raises OSError where the address is taken."""
-        self._listener = await self.loop.create_server(
-            lambda: _Connection(self), host, port, ssl=tls, backlog=2048, reuse_address=True
-        )
+        if inherited is not None:
+            self._listener = await self.loop.create_server(lambda: _Connection(self), sock=inherited, ssl=tls)
+        else:
+            self._listener = await self.loop.create_server(
+                lambda: _Connection(self), host, port, ssl=tls, backlog=2048, reuse_address=True
+            )
         bound: socket.socket = self._listener.sockets[0]
         self.port = bound.getsockname()[1]
         self._tick()
@@ -413,6 +416,7 @@ async def serve(
     idle_s: float = 75.0,
     read_s: float = 30.0,
     tls: ssl.SSLContext | None = None,
+    inherited: socket.socket | None = None,
 ) -> HttpServer:
     """Start a server; ``port=0`` takes a free one (see ``HttpServer.port``).
 
@@ -422,10 +426,11 @@ async def serve(
         idle_s: how long a connection may stay open between requests.
         read_s: how long a client may be silent in the middle of a request (slow-loris).
         tls: serve HTTPS with this context.
+        inherited: a socket that listens already, shared with other processes, instead of host and port.
 
     Raises:
         OSError: the address is in use or not ours.
     """
     server = HttpServer(handler, max_body_bytes=max_body_bytes, idle_s=idle_s, read_s=read_s)
-    await server.listen(host, port, tls)
+    await server.listen(host, port, tls, inherited)
     return server

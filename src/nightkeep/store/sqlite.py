@@ -37,10 +37,11 @@ T = TypeVar("T")
 class SqliteStore:
     """A ``Store`` in one file of a data directory."""
 
-    def __init__(self, directory: Path, lock: DirectoryLock, writer: GroupWriter) -> None:
-        """Use ``open``."""
+    def __init__(self, directory: Path, lock: DirectoryLock | None, writer: GroupWriter) -> None:
+        """Use ``open`` or ``join``."""
+        self._is_open = True
         self.directory = directory
-        self._lock: DirectoryLock | None = lock
+        self._lock = lock  # None: another process owns the directory, this one works beside it
         self._writer = writer
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -84,6 +85,28 @@ class SqliteStore:
         writer = GroupWriter(lambda: _connect(path, max_pages), clock, max_queued=max_queued)
         return cls(directory, lock, writer)
 
+    @classmethod
+    def join(cls, directory: Path, clock: Clock, *, max_queued: int = 1_000) -> SqliteStore:
+        """Work on the database of a directory that another process owns (``open``): a worker of its.
+
+        Writers of several processes take turns by SQLite's own lock: a transaction waits up to five seconds for it.
+
+        Raises:
+            StoreError: it cannot be used, or is not of this version.
+        """
+        path = directory / DATABASE_NAME
+        try:
+            connection = _connect(path, None)
+            try:
+                rows = connection.execute("SELECT number, hash FROM schema_migrations ORDER BY number").fetchall()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise store_error(error) from error
+        if rows != [(migration.number, migration.hash) for migration in load_migrations()]:
+            raise StoreError(f"{path} is not of this version; start 'nightkeep up' anew, with all its workers")
+        return cls(directory, None, GroupWriter(lambda: _connect(path, None), clock, max_queued=max_queued))
+
     @property
     def health(self) -> StoreHealth:
         """How writing goes."""
@@ -104,13 +127,13 @@ class SqliteStore:
 
     async def read(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run a query on a reader's thread."""
-        if self._lock is None:
+        if not self._is_open:
             raise StoreError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, sql, parameters)
 
     async def look(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run a query that answers at once, on a thread that long ones never have."""
-        if self._lock is None:
+        if not self._is_open:
             raise StoreError("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._looker, self._read, sql, parameters)
 
@@ -126,11 +149,12 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Write what is queued and let go of the directory."""
-        lock, self._lock = self._lock, None
-        if lock is None:
+        if not self._is_open:
             return
+        self._is_open = False
         await asyncio.get_running_loop().run_in_executor(None, self._close)
-        lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _close(self) -> None:
         self._readers.shutdown()

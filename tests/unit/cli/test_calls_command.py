@@ -127,7 +127,7 @@ def test_a_time_that_is_none_is_a_usage_error(record: Path, since: str) -> None:
     assert "30m, 1h or 2d" in result.stderr
 
 
-@pytest.mark.parametrize("name", [GOOD.id, GOOD.id[-10:], GOOD.id[:29]])
+@pytest.mark.parametrize("name", [GOOD.id, GOOD.id[-10:], GOOD.id[:29]], ids=["whole", "end", "beginning"])
 def test_one_call_is_told_as_a_story_by_its_id_or_a_part_of_it(record: Path, name: str) -> None:
     result = run(record, "show", name)
     assert result.exit_code == 0, result.stderr

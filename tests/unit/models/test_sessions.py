@@ -117,5 +117,23 @@ async def test_runs_go_on_after_a_restart(tmp_path: Path) -> None:
     await again.restore(store, NOW)
     assert join(again, NOW + timedelta(seconds=60)) == run
     again.note(run, is_failure=False, usage=Usage(input=1), cost=None)
-    assert again.take_changed()[0][7] == 2
+    more = again.take_changed()
+    await store.write(lambda transaction: transaction.insert(Sessions.INTO, more, Sessions.AFTER))
+    assert await store.read("SELECT calls FROM runs") == [(2,)]
+    await store.close()
+
+
+async def test_several_processes_count_in_one_run_of_a_session_with_a_name(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path, FakeClock(), pid=1)
+    key = session_key("acme", {"x-nightkeep-session": "s"}, None, "", "")
+    for seed in (1, 2):
+        book = Sessions(GAP_S, random.Random(seed), is_shared=True)
+        for _ in range(3):
+            book.note(book.join(key, "", NOW), is_failure=True, usage=None, cost=None)
+        rows = book.take_changed()
+        book.give_back(rows)  # the store was busy
+        again = book.take_changed()
+        assert again == rows
+        await store.write(lambda transaction, rows=again: transaction.insert(Sessions.INTO, rows, Sessions.AFTER))
+    assert await store.read("SELECT calls, failures, unpriced_calls FROM runs") == [(6, 6, 6)]
     await store.close()

@@ -50,6 +50,12 @@ _AFTER: Final = (
     "call_id = excluded.call_id, status = excluded.status, headers = excluded.headers, body_blob = excluded.body_blob, "
     "started_at = excluded.started_at, expires_at = excluded.expires_at"
 )
+_LOOK_S: Final = 0.05
+_CLEAR_DEAD: Final = (
+    "DELETE FROM idempotency WHERE scope = ? AND idempotency_key = ? AND state = 'running' AND NOT EXISTS "
+    "(SELECT 1 FROM owners WHERE ended_at IS NULL AND substr(owners.id, -4) = substr(idempotency.call_id, -4))"
+)
+"""Calls bear the last letters of the process that made them (``server.doors``)."""
 _FIND: Final = (
     "SELECT request_hash, state, status, headers, body_blob FROM idempotency "
     "WHERE scope = ? AND idempotency_key = ? AND expires_at > ?"
@@ -79,8 +85,10 @@ class _Going(msgspec.Struct):
 class Idempotency:
     """All keyed answers of the process. For one event loop."""
 
-    def __init__(self, store: Store, clock: Clock, *, ttl_s: float) -> None:
+    def __init__(self, store: Store, clock: Clock, *, ttl_s: float, is_shared: bool = False) -> None:
+        """``is_shared``: other processes may be asked the same; whoever notes a key first in the store serves it."""
         self.ttl_s = ttl_s
+        self._is_shared = is_shared
         self._store = store
         self._clock = clock
         self._going: dict[Key, _Going] = {}
@@ -107,6 +115,8 @@ class Idempotency:
             kept = self._remembered(key) or await self._find(key)
             if kept is not None:
                 _check(key, kept.digest, digest)
+            if self._is_shared and (kept is None or kept.recording is None):
+                kept = await self._claim(key, digest, call)
         except BaseException:
             self._drop(key, going)
             raise
@@ -165,6 +175,32 @@ class Idempotency:
         if recording is not None:
             recording.play(going.tape, [])
         going.tape.finish()
+
+    async def _claim(self, key: Key, digest: str, call: Call) -> _Kept | None:
+        """Note the key for this call, or wait for the process that has noted it before; None: this call serves.
+
+        A process that died while it served leaves its note behind: then this call takes it over.
+        """
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        row = (*key, digest, "running", call.id, None, None, None, now_ms, now_ms + int(self.ttl_s * 1000))
+
+        def work(transaction: Transaction) -> bool:
+            transaction.execute(_CLEAR_DEAD, key)
+            transaction.insert(_SAVE, [row], "ON CONFLICT (scope, idempotency_key) DO NOTHING")
+            found = transaction.execute("SELECT call_id FROM idempotency WHERE scope = ? AND idempotency_key = ?", key)
+            return found == [(call.id,)]
+
+        try:
+            while not await self._store.write(work):
+                await asyncio.sleep(_LOOK_S)
+                kept = await self._find(key)
+                if kept is not None:
+                    _check(key, kept.digest, digest)
+                    if kept.recording is not None:
+                        return kept
+        except StoreError as error:
+            log.error("whether another process answers the same request is not known: %s", error)
+        return None
 
     # -- answers that were given
 
