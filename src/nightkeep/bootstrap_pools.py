@@ -11,11 +11,11 @@ from nightkeep.config_models import KeyLimits as KeyLimitSettings
 from nightkeep.config_models import Limits as LimitSettings
 from nightkeep.config_models import Quota as QuotaSettings
 from nightkeep.control.keys import KeyLimits, KeySpec
+from nightkeep.control.meters import Limits
 from nightkeep.core.money import micro_usd
 from nightkeep.models.accounts import AccountSpec
 from nightkeep.models.calls import RecordPolicy
 from nightkeep.models.gateway.gateway import GatewaySettings
-from nightkeep.models.limits import Limits
 from nightkeep.models.pools import PoolSpec, TagLimit
 from nightkeep.models.quota import Quota
 from nightkeep.models.retry import RetryRules

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
+from nightkeep.control.meters import NO_LIMIT, Limits, Meter, MeterEntry
 from nightkeep.core.outcome import Outcome, Verdict
 from nightkeep.models.accounts import AccountSpec, AccountState, AccountStatus
 from nightkeep.models.breaker import Breaker
-from nightkeep.models.limits import NO_LIMIT, Limits, Meter, MeterEntry
 from nightkeep.models.quota import NEVER, QuotaWindow, make_window
 
 __all__ = ["Block", "LiveAccount"]

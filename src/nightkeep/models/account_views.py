@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nightkeep.control.meters import NO_LIMIT
 from nightkeep.models.account_live import LiveAccount
 from nightkeep.models.leases import AccountView, BreakerView, QuotaView, moment
-from nightkeep.models.limits import NO_LIMIT
 
 __all__ = ["view_account"]
 

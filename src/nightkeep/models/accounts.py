@@ -20,8 +20,8 @@ from typing import Final
 
 import msgspec
 
+from nightkeep.control.meters import Limits
 from nightkeep.core.outcome import Outcome, Verdict
-from nightkeep.models.limits import Limits
 from nightkeep.models.quota import Quota
 
 __all__ = [

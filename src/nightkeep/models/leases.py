@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from nightkeep.control.meters import MeterEntry
 from nightkeep.core.errors import PoolExhaustedError
 from nightkeep.models.account_live import LiveAccount
 from nightkeep.models.accounts import AccountStatus
-from nightkeep.models.limits import MeterEntry
 from nightkeep.models.pools import TagMeter
 
 __all__ = ["AccountView", "BreakerView", "Exhausted", "Lease", "QuotaView", "Wait", "exhausted_error", "moment"]

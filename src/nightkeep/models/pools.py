@@ -13,10 +13,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from nightkeep.control.meters import NO_LIMIT, Limits, Meter
 from nightkeep.core.errors import ConfigError
 from nightkeep.models.account_live import LiveAccount
 from nightkeep.models.accounts import AccountStatus
-from nightkeep.models.limits import NO_LIMIT, Limits, Meter
 
 __all__ = [
     "EpisodeTracker",

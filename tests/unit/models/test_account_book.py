@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from nightkeep.control.meters import Limits
 from nightkeep.core.errors import ConfigError, PoolExhaustedError
 from nightkeep.core.outcome import Outcome, Verdict
 from nightkeep.models.account_book import AccountBook, BreakerChange, Change
 from nightkeep.models.accounts import AccountChange, AccountSpec, AccountStatus
 from nightkeep.models.leases import Exhausted, Lease, Wait
-from nightkeep.models.limits import Limits
 from nightkeep.models.pools import PoolEpisode, PoolSpec, TagLimit
 from nightkeep.models.quota import Quota
 from nightkeep.testing.clock import FakeClock

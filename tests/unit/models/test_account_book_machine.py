@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from nightkeep.control.meters import Limits
 from nightkeep.core.errors import PoolExhaustedError
 from nightkeep.core.outcome import Outcome, Verdict
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.accounts import AccountChange, AccountSpec, AccountStatus
 from nightkeep.models.leases import Lease, Wait
-from nightkeep.models.limits import Limits
 from nightkeep.models.pools import PoolEpisode, PoolSpec, TagLimit
 from nightkeep.models.quota import Quota
 from nightkeep.testing.clock import FakeClock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightkeep.models.limits import Limits, Meter
+from nightkeep.control.meters import Limits, Meter
 
 
 def test_a_hundred_thousand_calls_a_minute_need_few_entries_and_are_counted_to_the_call() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightkeep.models.limits import Limits, Meter
+from nightkeep.control.meters import Limits, Meter
 
 STEPS = st.lists(st.tuples(st.floats(0, 40), st.integers(0, 150), st.integers(0, 150)), max_size=80)
 

@@ -1,4 +1,4 @@
-"""Limits per minute: how many requests and tokens an account, or a tag, may take in any 60 seconds.
+"""Limits per minute: how many requests and tokens an account, a tag or a scope may take in any 60 seconds.
 
 A sliding log, exact in every window of 60 s (a token bucket would let twice the limit through at a burst).
 Tokens are reserved as an estimate and corrected when the call is settled. Longer windows are in
