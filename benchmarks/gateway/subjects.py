@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +48,34 @@ def _floor(port: int, upstream: int, directory: Path) -> subprocess.Popen[bytes]
     return _popen([sys.executable, str(HERE / "floor.py"), str(port), str(upstream)], directory)
 
 
-def _nightkeep(port: int, upstream: int, directory: Path) -> subprocess.Popen[bytes]:
-    """All controls on: a virtual key, a pool of four accounts with limits and quota, prices, the durable record."""
+BUDGETS = """
+        [[budgets]]
+        scope = "/"
+        usd = 1_000_000
+        per = "month"
+        [[budgets]]
+        scope = "bench"
+        usd = 1_000_000
+        tokens = 1_000_000_000_000
+        per = "day"
+        [[budgets]]
+        scope = "bench/*"
+        usd = 1_000_000
+        per = "hour"
+"""
+"""Three levels deep, four counters."""
+NO_WATCH = "".join(
+    f"""
+        [watch.{rule}]
+        enabled = false
+"""
+    for rule in ("spend_rate", "run_cost", "token_growth", "same_request", "unattributed", "idle_heartbeat")
+)
+
+
+def _nightkeep(port: int, upstream: int, directory: Path, more: str = BUDGETS) -> subprocess.Popen[bytes]:
+    """All controls on: a virtual key, a pool of four accounts with limits and quota, prices, budgets three levels deep,
+    limits of scopes, switches, watching, the ledger and the durable record."""
     accounts = "\n".join(
         f"""
         [accounts.lab-{number}]
@@ -76,6 +103,7 @@ def _nightkeep(port: int, upstream: int, directory: Path) -> subprocess.Popen[by
         [keys.bench]
         scope = "bench/load"
         hash = "{digest}"
+        {more}
     """
     (directory / "nightkeep.toml").write_text(textwrap.dedent(config.replace("\n        ", "\n")))
     command = [sys.executable, "-m", "nightkeep", "up", "--config", "nightkeep.toml", "--data", "data", "--json"]
@@ -129,6 +157,9 @@ def subjects(upstream: int) -> list[Subject]:
     return [
         Subject("floor (pass-through)", _floor),
         Subject("Nightkeep", _nightkeep),
+        Subject("Nightkeep, no watching", partial(_nightkeep, more=BUDGETS + NO_WATCH)),
+        Subject("Nightkeep, no budgets", partial(_nightkeep, more="")),
+        Subject("Nightkeep, neither", partial(_nightkeep, more=NO_WATCH)),
         Subject("Portkey 1.15.2", _portkey, header=_portkey_header(upstream), share=0.25),
         Subject("LiteLLM 1.106.2", _litellm, share=0.04),
     ]

@@ -123,6 +123,14 @@ class Budgets:
 
     # -- reserving
 
+    def try_reserve(self, claim: Claim, *, scope: str, run: str | None, tag: str | None) -> Reservation | None:
+        """Hold what an attempt may cost, where this process has room for it now; None where it has to be waited for."""
+        nodes = self.nodes(scope, run)
+        if not nodes:
+            return Reservation(claim, claim.most, [])
+        found = self._take(claim, [node.slice_for(tag) for node in nodes], is_first=False)
+        return found if type(found) is Reservation else None
+
     async def reserve(
         self, claim: Callable[[], Claim], *, scope: str, run: str | None, tag: str | None, deadline: float
     ) -> Reservation:
@@ -134,19 +142,13 @@ class Budgets:
             BudgetError: no room, and none will come in this window; or none came before the deadline.
             StoreError: the store does not answer: nothing leaves (law 7).
         """
-        nodes = self.nodes(scope, run)
-        if not nodes:
-            now = claim()
-            return Reservation(now, now.most, [])
-        found = self._take(claim(), [node.slice_for(tag) for node in nodes], is_first=False)
-        if isinstance(found, Reservation):
-            return found
-        return await self._wait(claim, scope, run, tag, deadline)
+        found = self.try_reserve(claim(), scope=scope, run=run, tag=tag)
+        return found if found is not None else await self._wait(claim, scope, run, tag, deadline)
 
     def _take(self, claim: Claim, slices: Sequence[Slice], *, is_first: bool) -> Reservation | Slice:
         """Hold what a claim wants in every slice, or nothing; the first slice that is short is the answer then.
 
-        Who waits for a slice already goes first, unless the caller is that one.
+        Who waits for a slice already goes first, unless the caller is that one, or there is plenty for all of them.
         """
         output = claim.most
         for part in slices:
@@ -154,10 +156,12 @@ class Budgets:
             strict = node.spec.is_strict
             if node.spec.is_hard and not claim.is_priced and node.metric == "usd":
                 return part
-            if part.line and not is_first:
+            free = part.granted - part.spent - part.held
+            amount = claim.amount(node.metric, output, is_strict=strict)
+            if part.line and not is_first and free < amount * (len(part.line) + 1):
                 return part
-            if part.free < claim.amount(node.metric, output, is_strict=strict):
-                output = min(output, claim.output_within(node.metric, part.free, is_strict=strict))
+            if free < amount:
+                output = min(output, claim.output_within(node.metric, free, is_strict=strict))
                 if output < claim.likely:
                     return part
         parts = []

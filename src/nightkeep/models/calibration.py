@@ -65,6 +65,8 @@ class Calibration(msgspec.Struct):
     output: float = float(_DEFAULT_OUTPUT)  # tokens of output, on average
     outputs: int = 0
     text_ratios: list[float] = []  # output tokens by byte of text
+    highest: float = 0.0  # of the ratios
+    highest_text: float = 0.0
 
     @property
     def is_known(self) -> bool:
@@ -80,7 +82,7 @@ class Calibration(msgspec.Struct):
         """The number of input tokens that is reserved."""
         if not self.is_known:
             return weight.bound
-        return int(weight.text * max(self.ratios) * _MARGIN) + weight.fixed + 1
+        return int(weight.text * self.highest * _MARGIN) + weight.fixed + 1
 
     def unknown(self) -> int:
         """Tokens to hold beyond the bound while the model has not reported yet."""
@@ -96,7 +98,7 @@ class Calibration(msgspec.Struct):
 
     def output_of(self, text_bytes: int) -> int:
         """The most tokens that a piece of reply may have been, thoughts that were not shown included."""
-        ratio = max(self.text_ratios) * _MARGIN if len(self.text_ratios) >= _KNOWN_AFTER else _DEFAULT_RATIO
+        ratio = self.highest_text * _MARGIN if len(self.text_ratios) >= _KNOWN_AFTER else _DEFAULT_RATIO
         return int(text_bytes * ratio) + 1
 
     def note(self, weight: Weight, input_tokens: int, output_tokens: int, text_bytes: int) -> None:
@@ -107,17 +109,22 @@ class Calibration(msgspec.Struct):
             rate = max(_LEARNING, 1 / (self.calls + 1))
             self.mean += (learnt - self.mean) * rate
             self.error += (off - self.error) * rate
-            self.ratios.append(learnt)
-            if len(self.ratios) > _KEPT:
-                del self.ratios[0]
+            self.highest = _kept(self.ratios, learnt, self.highest)
             self.calls += 1
         rate = max(_LEARNING, 1 / (self.outputs + 1))
         self.output += (output_tokens - self.output) * rate
         self.outputs += 1
         if text_bytes >= 16:
-            self.text_ratios.append(output_tokens / text_bytes)
-            if len(self.text_ratios) > _KEPT:
-                del self.text_ratios[0]
+            self.highest_text = _kept(self.text_ratios, output_tokens / text_bytes, self.highest_text)
+
+
+def _kept(ratios: list[float], newest: float, highest: float) -> float:
+    """Keep the newest ratio and forget the oldest; returns the highest of those that are kept."""
+    ratios.append(newest)
+    if len(ratios) <= _KEPT:
+        return max(highest, newest)
+    oldest = ratios.pop(0)
+    return max(ratios) if oldest >= highest else max(highest, newest)
 
 
 class Calibrations:

@@ -64,14 +64,18 @@ class Spending:
             BudgetError: there is no room, or none in time.
             StoreError: budgets cannot be read.
         """
-        _, worst, is_flexible = self._claim(call, route, candidate, weight)
-        reservation = await self.budgets.reserve(
-            lambda: self._claim(call, route, candidate, weight)[0],
-            scope=call.scope,
-            run=call.run,
-            tag=call.tag,
-            deadline=min(call.deadline, deadline),
-        )
+        claim, worst, is_flexible = self._claim(call, route, candidate, weight)
+        reservation = self.budgets.try_reserve(claim, scope=call.scope, run=call.run, tag=call.tag)
+        if reservation is None:
+            reservation = await self.budgets.reserve(
+                lambda: self._claim(call, route, candidate, weight)[0],
+                scope=call.scope,
+                run=call.run,
+                tag=call.tag,
+                deadline=min(call.deadline, deadline),
+            )
+        elif not reservation.parts:
+            return Held(reservation, None, worst)
         is_open = candidate.max_output is None and _asked(call, route) is None
         must_clamp = is_flexible and (reservation.output < worst or is_open) and _is_bounded(reservation)
         clamp = max(1, min(worst, reservation.output) // _choices(call)) if must_clamp else None
