@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nightkeep.control.budget_leases import Drawn, WindowKey
 from nightkeep.control.budget_specs import Action, BudgetSpec, Metric, Threshold
 from nightkeep.core.scope import ROOT, is_within, parents
 from nightkeep.core.windows import calendar_window
 
-__all__ = ["ANYBODY", "BudgetTable", "Node", "Slice", "instance_of", "is_instance", "window_of"]
+__all__ = ["ANYBODY", "BudgetTable", "KeyBudget", "Node", "Slice", "instance_of", "is_instance", "window_of"]
 
 ANYBODY: Final = ""
 """The class of calls that have no reserve of their own."""
@@ -134,6 +134,13 @@ class Node:
         return next((mark for mark in self.actions if mark.do == kind), None)
 
 
+class KeyBudget(NamedTuple):
+    """What a virtual key may spend in a day, wherever it is used."""
+
+    name: str
+    micro_usd_per_day: int
+
+
 class BudgetTable:
     """All budgets, and the nodes that are in use."""
 
@@ -141,7 +148,8 @@ class BudgetTable:
         self.specs = tuple(specs)
         self._by_run = any(spec.per == "run" for spec in specs)
         self._nodes: dict[tuple[int, Metric, str], Node] = {}
-        self._paths: dict[tuple[str, str | None], tuple[float, float, tuple[Node, ...]]] = {}
+        self._paths: dict[tuple[str, str | None, KeyBudget | None], tuple[float, float, tuple[Node, ...]]] = {}
+        self.of_keys: dict[str, BudgetSpec] = {}  # budgets of virtual keys, by name; as they were used last
         self.retired: list[Node] = []  # of windows that are over, until nothing is held in them
 
     def __iter__(self) -> Iterator[Node]:
@@ -156,13 +164,18 @@ class BudgetTable:
             for metric in spec.limits:
                 yield WindowKey(instance, metric, spec.book, int(window_of(spec, at)[0] or 0)), metric
 
-    def path(self, scope: str, run: str | None, now: float) -> tuple[Node, ...]:
-        """The nodes above a call, those of its own scope first. ``now`` is in epoch seconds."""
-        key = (scope, run if self._by_run else None)
+    def path(self, scope: str, run: str | None, now: float, holder: KeyBudget | None = None) -> tuple[Node, ...]:
+        """The nodes above a call, those of its own scope first. ``now`` is in epoch seconds.
+
+        ``holder``: the virtual key that asks, where that has a budget of its own.
+        """
+        key = (scope, run if self._by_run else None, holder)
         found = self._paths.get(key)
         if found is not None and found[0] <= now < found[1]:
             return found[2]
         nodes = tuple(self._find(scope, run, now))
+        if holder is not None:
+            nodes += (self._node_of_key(holder, now),)
         if len(self._paths) >= _MOST_PATHS:  # names come from clients
             self._paths.clear()
         starts = max((node.starts for node in nodes), default=-_NEVER)
@@ -176,6 +189,15 @@ class BudgetTable:
                 continue
             for metric in spec.limits:
                 yield self._node(index, spec, metric, instance, now)
+
+    def _node_of_key(self, holder: KeyBudget, now: float) -> Node:
+        spec = self.of_keys.get(holder.name)
+        if spec is None or spec.limits["usd"] != holder.micro_usd_per_day:
+            limits: dict[Metric, int] = {"usd": holder.micro_usd_per_day}
+            spec = self.of_keys[holder.name] = BudgetSpec(scope=f"key:{holder.name}", per="day", limits=limits)
+        node = self._node(-1, spec, "usd", spec.scope, now)
+        node.spec, node.limit = spec, spec.limits["usd"]
+        return node
 
     def _node(self, index: int, spec: BudgetSpec, metric: Metric, instance: str, now: float) -> Node:
         place = (index, metric, instance)

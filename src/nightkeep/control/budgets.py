@@ -17,7 +17,7 @@ from typing import Final
 from nightkeep.control.budget_errors import budget_error, refusal_of, waited_error
 from nightkeep.control.budget_grants import Want
 from nightkeep.control.budget_leases import BudgetLeases, Drawn, WindowKey, WindowRow
-from nightkeep.control.budget_nodes import BudgetTable, Node, Slice, is_instance, window_of
+from nightkeep.control.budget_nodes import BudgetTable, KeyBudget, Node, Slice, is_instance, window_of
 from nightkeep.control.budget_specs import (
     BudgetSpec,
     BudgetView,
@@ -94,17 +94,19 @@ class Budgets:
         """What is configured."""
         return self._table.specs
 
-    def nodes(self, scope: str, run: str | None) -> tuple[Node, ...]:
-        """The budgets above a call."""
-        if not self._table.specs:
+    def nodes(self, scope: str, run: str | None, holder: KeyBudget | None = None) -> tuple[Node, ...]:
+        """The budgets above a call; ``holder`` is its virtual key, where that has a budget of its own."""
+        if not self._table.specs and holder is None:
             return ()
-        return self._table.path(scope, run, self._clock.now().timestamp())
+        return self._table.path(scope, run, self._clock.now().timestamp(), holder)
 
     # -- what the thresholds ask
 
-    async def directive(self, scope: str, run: str | None, tag: str | None) -> Directive | None:
+    async def directive(
+        self, scope: str, run: str | None, tag: str | None, holder: KeyBudget | None = None
+    ) -> Directive | None:
         """What the thresholds that are reached ask of a call; None where nothing. Raises StoreError."""
-        nodes = self.nodes(scope, run)
+        nodes = self.nodes(scope, run, holder)
         for node in nodes:
             if not node.is_loaded:
                 await self._draw(node.slice_for(tag), [Want(0, 0, 0)])
@@ -123,16 +125,25 @@ class Budgets:
 
     # -- reserving
 
-    def try_reserve(self, claim: Claim, *, scope: str, run: str | None, tag: str | None) -> Reservation | None:
+    def try_reserve(
+        self, claim: Claim, *, scope: str, run: str | None, tag: str | None, holder: KeyBudget | None = None
+    ) -> Reservation | None:
         """Hold what an attempt may cost, where this process has room for it now; None where it has to be waited for."""
-        nodes = self.nodes(scope, run)
+        nodes = self.nodes(scope, run, holder)
         if not nodes:
             return Reservation(claim, claim.most, [])
         found = self._take(claim, [node.slice_for(tag) for node in nodes], is_first=False)
         return found if type(found) is Reservation else None
 
     async def reserve(
-        self, claim: Callable[[], Claim], *, scope: str, run: str | None, tag: str | None, deadline: float
+        self,
+        claim: Callable[[], Claim],
+        *,
+        scope: str,
+        run: str | None,
+        tag: str | None,
+        deadline: float,
+        holder: KeyBudget | None = None,
     ) -> Reservation:
         """Hold what an attempt may cost in every budget above it, waiting until ``deadline`` (monotonic seconds).
 
@@ -142,8 +153,13 @@ class Budgets:
             BudgetError: no room, and none will come in this window; or none came before the deadline.
             StoreError: the store does not answer: nothing leaves (law 7).
         """
-        found = self.try_reserve(claim(), scope=scope, run=run, tag=tag)
-        return found if found is not None else await self._wait(claim, scope, run, tag, deadline)
+        found = self.try_reserve(claim(), scope=scope, run=run, tag=tag, holder=holder)
+        if found is not None:
+            return found
+        return await self._wait(claim, lambda: self._slices(scope, run, tag, holder), deadline)
+
+    def _slices(self, scope: str, run: str | None, tag: str | None, holder: KeyBudget | None) -> list[Slice]:
+        return [node.slice_for(tag) for node in self.nodes(scope, run, holder)]
 
     def _take(self, claim: Claim, slices: Sequence[Slice], *, is_first: bool) -> Reservation | Slice:
         """Hold what a claim wants in every slice, or nothing; the first slice that is short is the answer then.
@@ -173,14 +189,12 @@ class Budgets:
             parts.append((part, amount))
         return Reservation(claim, output, parts)
 
-    async def _wait(
-        self, ask: Callable[[], Claim], scope: str, run: str | None, tag: str | None, deadline: float
-    ) -> Reservation:
+    async def _wait(self, ask: Callable[[], Claim], find: Callable[[], list[Slice]], deadline: float) -> Reservation:
         waiter, joined = _Waiter(ask), None
         try:
             while True:
                 claim = ask()
-                slices = [node.slice_for(tag) for node in self.nodes(scope, run)]
+                slices = find()
                 is_first = joined is not None and bool(joined.line) and joined.line[0] is waiter
                 found = self._take(claim, slices, is_first=is_first)
                 if isinstance(found, Reservation):
@@ -191,7 +205,7 @@ class Budgets:
                     found.line.append(waiter)
                 if found.line[0] is waiter and await self._draw_for_line(claim, found):
                     # Fresh nodes: a window may have ended, or settings changed, while the store was asked.
-                    slices = [node.slice_for(tag) for node in self.nodes(scope, run)]
+                    slices = find()
                     served = self._settle_for(claim, found, slices)
                     if isinstance(served, Reservation):
                         return served
@@ -397,7 +411,7 @@ class Budgets:
         await self._tell_spent(list(self._table))
         now = self._clock.now().timestamp()
         found = []
-        for spec in self._table.specs:
+        for spec in (*self._table.specs, *self._table.of_keys.values()):
             for metric in spec.limits:
                 found += await self._views_of(spec, metric, within, now)
         return found

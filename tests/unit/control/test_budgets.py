@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nightkeep.control.budget_nodes import KeyBudget
 from nightkeep.control.budget_specs import Claim, Spent, Threshold, ThresholdReached
 from nightkeep.control.budgets import Budgets
 from nightkeep.core.errors import BudgetError
@@ -271,3 +272,21 @@ async def test_nothing_is_left_in_memory_of_scopes_that_nobody_uses(tmp_path: Pa
 
 def start_of_day(clock: FakeClock) -> float:
     return clock.now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+
+async def test_a_virtual_key_may_have_a_budget_of_its_own_wherever_it_is_used(tmp_path: Path) -> None:
+    holder = KeyBudget("team-a", 10 * CENT)
+    async with processes(tmp_path, []) as (budgets,):
+        spent = []
+        for scope in ("acme", "beta", "acme"):
+            try:
+                held = await budgets.reserve(cents(5), scope=scope, run=None, tag=None, deadline=1e12, holder=holder)
+            except BudgetError as error:
+                spent.append(error.data["scope"])
+                continue
+            budgets.settle(held, paid(5))
+            spent.append(scope)
+        assert spent == ["acme", "beta", "key:team-a"]
+        assert await call(budgets, 5) == 5  # others are not held by it
+        (view,) = await budgets.views()
+        assert (view.scope, view.spent, view.left) == ("key:team-a", 10 * CENT, 0)

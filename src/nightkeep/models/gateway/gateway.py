@@ -47,7 +47,7 @@ from nightkeep.models.gateway.limits import clamp_body
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import dated, relay
 from nightkeep.models.gateway.side_operations import estimated_count
-from nightkeep.models.gateway.spending import Held, Spending, StreamMeter
+from nightkeep.models.gateway.spending import Held, Spending, StreamMeter, holder_of
 from nightkeep.models.gateway.tape import Tape, Tee
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import (
@@ -220,7 +220,7 @@ class Gateway:
 
     async def _serve(self, call: Call, ledger: Ledger, running: Interruption) -> None:
         needs = needs_of(call.door.wire, call.head, call.body)
-        directive = await self.parts.spending.budgets.directive(call.scope, call.run, call.tag)
+        directive = await self.parts.spending.budgets.directive(call.scope, call.run, call.tag, holder_of(call))
         if directive is not None and directive.refuses:
             raise refused_by(directive)
         try:

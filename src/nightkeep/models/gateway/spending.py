@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from nightkeep.control.budget_nodes import KeyBudget
 from nightkeep.control.budget_specs import Claim, Spent
 from nightkeep.control.budgets import Budgets, Reservation
 from nightkeep.core.clock import Clock
@@ -22,7 +23,7 @@ from nightkeep.models.prices import Price
 from nightkeep.models.routing import Candidate, Route
 from nightkeep.models.wire.base import Operation, Wire
 
-__all__ = ["Held", "Spending", "StreamMeter", "basis_of"]
+__all__ = ["Held", "Spending", "StreamMeter", "basis_of", "holder_of"]
 
 _UNKNOWN_OUTPUT: Final = 32_768
 """Output tokens of a model whose limit nobody knows and whose caller gave none; written into the request."""
@@ -65,7 +66,8 @@ class Spending:
             StoreError: budgets cannot be read.
         """
         claim, worst, is_flexible = self._claim(call, route, candidate, weight)
-        reservation = self.budgets.try_reserve(claim, scope=call.scope, run=call.run, tag=call.tag)
+        holder = holder_of(call)
+        reservation = self.budgets.try_reserve(claim, scope=call.scope, run=call.run, tag=call.tag, holder=holder)
         if reservation is None:
             reservation = await self.budgets.reserve(
                 lambda: self._claim(call, route, candidate, weight)[0],
@@ -73,6 +75,7 @@ class Spending:
                 run=call.run,
                 tag=call.tag,
                 deadline=min(call.deadline, deadline),
+                holder=holder,
             )
         elif not reservation.parts:
             return Held(reservation, None, worst)
@@ -177,6 +180,12 @@ class StreamMeter:
             self.early_bytes = self.covered_bytes  # once more, when it is really needed
             return
         self._cover()
+
+
+def holder_of(call: Call) -> KeyBudget | None:
+    """The virtual key of a call, where it has a budget of its own."""
+    most = call.caller.limits.micro_usd_per_day
+    return KeyBudget(call.caller.name, most) if most is not None else None
 
 
 def basis_of(price: Price | None, *, has_usage: bool, was_sent: bool, is_answered: bool) -> Basis:
