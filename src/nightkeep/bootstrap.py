@@ -25,6 +25,7 @@ from nightkeep import __version__
 from nightkeep.bootstrap_alerts import alert_policy
 from nightkeep.bootstrap_controls import MoneyControls, budget_specs, open_money
 from nightkeep.bootstrap_keys import Authority, check_exposure, open_authority
+from nightkeep.bootstrap_limits import limit_specs
 from nightkeep.bootstrap_pools import Share, account_specs, gateway_settings, pool_specs, record_policy, tag_limits
 from nightkeep.bootstrap_routes import SIMULATED, route_table, simulated_provider
 from nightkeep.bootstrap_spend import spend_operations
@@ -34,6 +35,7 @@ from nightkeep.config_accounts import KeyNote
 from nightkeep.config_reload import Change as SettingChange
 from nightkeep.config_reload import ReloadWatcher, Stamp, diff
 from nightkeep.control.budget_specs import ThresholdReached
+from nightkeep.control.limits import ScopeLimits
 from nightkeep.control.stops_in_force import EVERYTHING
 from nightkeep.control.switches import Switchboard
 from nightkeep.control.watch import Watch
@@ -65,6 +67,7 @@ from nightkeep.ops.watching import Watching
 from nightkeep.server.api import Route as Operation
 from nightkeep.server.api_alerts import alert_routes
 from nightkeep.server.api_budgets import budget_operations
+from nightkeep.server.api_limits import limit_routes
 from nightkeep.server.api_routes import Ask, Readiness, Status, make_api
 from nightkeep.server.api_switches import switch_routes
 from nightkeep.server.api_watch import watch_routes
@@ -195,6 +198,9 @@ class Running:
             jitter=self._randomness.random,
             most_waiting=settings.gateway.queue.max_waiting,
         )
+        self._limits = ScopeLimits(
+            limit_specs(settings, self._share), self.clock, most_waiting=settings.gateway.queue.max_waiting
+        )
         self._states = AccountStates(store, self._book, self.clock, self._share.slot)
         await self._states.restore()
         self._alerts.settle(self._book.snapshot())
@@ -295,7 +301,7 @@ class Running:
         )
         switches = switch_routes(self.switches, self._gateway.ended_by) if self.switches is not None else []
         keys = self._authority.operations() if self._authority is not None else []
-        return [*budgets, *alerts, *spend, *switches, *keys]
+        return [*budgets, *limit_routes(self._limits), *alerts, *spend, *switches, *keys]
 
     def _account_changed(self, change: Change) -> None:
         if self._alerts is not None:
@@ -431,6 +437,7 @@ class Running:
             tag_limits=tag_limits(settings, self._share),
         )
         # Nothing below can fail: from here on the new settings hold.
+        self._limits.reconfigure(limit_specs(settings, self._share), most_waiting=settings.gateway.queue.max_waiting)
         self._directory.replace(accounts.values())
         self._gateway.parts.routes = routes
         self._gateway.parts.settings = gateway_settings(settings)

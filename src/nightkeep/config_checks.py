@@ -71,6 +71,7 @@ def check(settings: Settings, names: Names) -> list[Finding]:
         *_keys_twice(settings),
         *_gateway(settings),
         *_budgets(settings),
+        *_limits(settings),
     ]
 
 
@@ -364,6 +365,18 @@ def _budgets(settings: Settings) -> Iterator[Finding]:
                 yield Finding(path, f"budget {other} limits {name} of the same scope and window", "keep one of them")
             seen[place] = number
         yield from _thresholds(path, budget)
+
+
+def _limits(settings: Settings) -> Iterator[Finding]:
+    seen: dict[tuple[str, frozenset[str]], int] = {}
+    for number, limit in enumerate(settings.limits):
+        path = ("limits", number)
+        if limit.requests_per_minute is None and limit.tokens_per_minute is None and limit.concurrent is None:
+            yield Finding(path, "it limits nothing", "add requests_per_minute, tokens_per_minute or concurrent")
+        place = (limit.scope, frozenset(limit.tags))
+        if place in seen:
+            yield Finding(path, f"limit {seen[place] + 1} is for the same scope and tags", "make them one")
+        seen[place] = number
 
 
 def _thresholds(path: tuple[str | int, ...], budget: Budget) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from nightkeep.config_controls import Limit
 from nightkeep.config_notify import Heartbeat, NotifyChannel
 from nightkeep.config_watch import Watch
 from nightkeep.core.errors import NightkeepError
@@ -425,6 +426,7 @@ class Settings(_Section):
     tasks: dict[Name, Task] = {}
     prices: dict[Target, Price] = {}
     budgets: Annotated[tuple[Budget, ...], BeforeValidator(_as_tuple)] = ()
+    limits: Annotated[tuple[Limit, ...], BeforeValidator(_as_tuple)] = ()
     keys: dict[Name, VirtualKey] = {}
     record: Record = Record.model_construct()
     cache: Cache = Cache.model_construct()

@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "route": Entry("nightkeep.cli.route", "Look", "Explain what would serve a request, and why the others lost"),
     "watch": Entry("nightkeep.cli.watch", "Look", "Show the rules that watch spending, and what they see now"),
     "alerts": Entry("nightkeep.cli.alerts", "Look", "List and acknowledge alerts; test the channels they go to"),
+    "limits": Entry("nightkeep.cli.limits", "Look", "Show what is used of the limits on scopes, and who waits"),
     "budgets": Entry("nightkeep.cli.budgets", "Money", "Show what is spent, held and left; quote a call"),
     "spend": Entry("nightkeep.cli.spend", "Money", "Show what was spent, by whom; settle it with the bill"),
     "ledger": Entry("nightkeep.cli.ledger", "Money", "Prove that the ledger is what it must be"),

@@ -152,6 +152,26 @@ def test_a_budget_that_cannot_hold_is_refused_with_its_line(text: str, expected:
     assert expected in problems(text)[0]
 
 
+LIMIT = '[[limits]]\nscope = "acme/*"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LIMIT, "it limits nothing"),
+        (f"{LIMIT}concurrent = 1\n{LIMIT}requests_per_minute = 5", "limit 1 is for the same scope and tags"),
+        (f"{LIMIT}concurrent = 0", "concurrent"),
+        (f"{LIMIT}concurrent = true", "concurrent"),
+        (f'{LIMIT}concurrent = 1\nname = "bad name"', "is no allowed name"),
+        ('[[limits]]\nscope = "acme/../beta"\nconcurrent = 1', "scope"),
+        ('[[limits]]\nscope = "*/triage"\nconcurrent = 1', "scope"),
+        (f"{LIMIT}rpm = 5", "did you mean requests_per_minute?"),
+    ],
+)
+def test_a_limit_that_cannot_hold_is_refused_with_its_line(text: str, expected: str) -> None:
+    assert expected in problems(text)[0]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
