@@ -195,6 +195,19 @@ async def test_a_large_request_is_not_overtaken_for_ever() -> None:
     assert large.done()
 
 
+async def test_who_comes_later_and_would_fit_does_not_pass_those_who_wait() -> None:
+    world = World(limit("acme", tokens=100))
+    permit = world.take("acme/a", tokens=80)
+    large = await world.queue("acme/b", tokens=90)
+    assert world.ask("acme/c", tokens=10) is None
+    small = await world.queue("acme/c", tokens=10)
+    assert not small.done()
+    world.limits.settle(permit, 0)
+    await settle_down()
+    assert large.done()
+    assert small.done()
+
+
 async def test_a_stuck_agent_delays_nobody_else() -> None:
     world = World(limit("/", concurrent=10), limit("acme/stuck", concurrent=1))
     world.take("acme/stuck")
