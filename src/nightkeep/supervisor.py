@@ -26,7 +26,7 @@ from nightkeep.bootstrap import SystemClock, start_simulated
 from nightkeep.config import Loaded
 from nightkeep.control.budget_leases import BudgetLeases
 from nightkeep.core.clock import new_id
-from nightkeep.core.errors import ConfigError
+from nightkeep.core.errors import ConfigError, StoreError
 from nightkeep.models.budget_settlement import MARK_LENGTH
 from nightkeep.models.call_rows import interrupted_by
 from nightkeep.models.owners import Owners
@@ -82,7 +82,7 @@ class Supervisor:
 
     async def open(self) -> None:
         """Take the directory and the port. Raises ConflictError, StoreError, OSError (the port is taken)."""
-        self._store = SqliteStore.open(self._data, self._clock, pid=os.getpid())
+        self._store = SqliteStore.open(self._data, self._clock, pid=os.getpid(), is_shared=True)
         self._owners = Owners(self._store, self._clock)
         self._leases = BudgetLeases(self._store, "", self._clock)
         dead = await self._owners.bury_all()
@@ -137,8 +137,13 @@ class Supervisor:
         deaths: deque[float] = deque()
         while not self._stop.is_set():
             owner = new_id("own", self._clock.now(), self._randomness)
-            code = await self._run_worker(slot, owner, ready)
-            await self._bury(owner, code)
+            try:
+                code = await self._run_worker(slot, owner, ready)
+                await self._bury(owner, code)
+            except StoreError as error:
+                log.error("worker %d: %s; it is tried again in a second", slot, error)
+                await asyncio.sleep(1.0)
+                continue
             if self._stop.is_set():
                 return
             if not ready.is_set():
@@ -189,7 +194,12 @@ class Supervisor:
         }
         assert process.stdin is not None
         assert process.stdout is not None
-        await self._owners.begin(owner, slot, process.pid)
+        try:
+            await self._owners.begin(owner, slot, process.pid)
+        except StoreError:
+            process.kill()
+            await process.wait()
+            raise
         process.stdin.write(msgspec.json.encode(orders) + b"\n")
         try:
             line = await asyncio.wait_for(process.stdout.readline(), _START_S)

@@ -13,7 +13,7 @@ from typing import Final
 
 from nightkeep.core.errors import ConflictError, StoreError
 
-__all__ = ["LOCK_NAME", "DirectoryLock", "private_file"]
+__all__ = ["LOCK_NAME", "DirectoryLock", "WriteTurn", "private_file"]
 
 LOCK_NAME: Final = "lock"
 
@@ -67,6 +67,26 @@ class DirectoryLock:
             os.pwrite(self._file, text.encode(), 0)
         except OSError:  # a full disk: the lock itself holds all the same
             return
+
+
+class WriteTurn:
+    """Whose turn it is to write, among processes on one database: a lock that wakes who waits, and dies with its owner.
+
+    SQLite's own lock is asked again and again with longer and longer pauses: under load a process could wait for
+    seconds while others write.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Use the directory's turn. Raises OSError."""
+        self._file = os.open(directory / "turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> None:
+        """Wait for it."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next one write."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
 def private_file(path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from nightkeep.core.clock import Clock
 from nightkeep.core.errors import StoreError
-from nightkeep.store.directory import DirectoryLock, private_file
+from nightkeep.store.directory import DirectoryLock, WriteTurn, private_file
 from nightkeep.store.port import Row, StoreHealth, Value, Work
 from nightkeep.store.schema import apply_migrations, load_migrations
 from nightkeep.store.writer import GroupWriter, SqliteTransaction, store_error
@@ -57,11 +57,12 @@ class SqliteStore:
         pid: int,
         max_queued: int = 1_000,
         max_pages: int | None = None,
+        is_shared: bool = False,
     ) -> SqliteStore:
         """Own the data directory and bring its database up to date.
 
         ``pid`` is told to a second process that wants the directory. ``max_pages`` bounds the file (pages of 4096
-        bytes); writing past it fails as on a full disk.
+        bytes); writing past it fails as on a full disk. ``is_shared``: others will ``join``.
 
         Raises:
             ConflictError: another process owns the directory.
@@ -82,14 +83,15 @@ class SqliteStore:
         except StoreError:
             lock.release()
             raise
-        writer = GroupWriter(lambda: _connect(path, max_pages), clock, max_queued=max_queued)
+        turn = WriteTurn(directory) if is_shared else None
+        writer = GroupWriter(lambda: _connect(path, max_pages), clock, max_queued=max_queued, turn=turn)
         return cls(directory, lock, writer)
 
     @classmethod
     def join(cls, directory: Path, clock: Clock, *, max_queued: int = 1_000) -> SqliteStore:
         """Work on the database of a directory that another process owns (``open``): a worker of its.
 
-        Writers of several processes take turns by SQLite's own lock: a transaction waits up to five seconds for it.
+        Writers of several processes take turns (``store.directory.WriteTurn``).
 
         Raises:
             StoreError: it cannot be used, or is not of this version.
@@ -105,7 +107,8 @@ class SqliteStore:
             raise store_error(error) from error
         if rows != [(migration.number, migration.hash) for migration in load_migrations()]:
             raise StoreError(f"{path} is not of this version; start 'nightkeep up' anew, with all its workers")
-        return cls(directory, None, GroupWriter(lambda: _connect(path, None), clock, max_queued=max_queued))
+        turn = WriteTurn(directory)
+        return cls(directory, None, GroupWriter(lambda: _connect(path, None), clock, max_queued=max_queued, turn=turn))
 
     @property
     def health(self) -> StoreHealth:

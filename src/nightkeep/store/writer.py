@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from nightkeep.core.clock import Clock
@@ -98,7 +99,16 @@ class _Item:
 class GroupWriter:
     """Runs work on a connection that is its own."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], clock: Clock, *, max_queued: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        clock: Clock,
+        *,
+        max_queued: int,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """``turn`` is held for each transaction, where other processes write to the same file."""
+        self._turn = turn or nullcontext()
         self._connect = connect
         self._clock = clock
         self._max_queued = max_queued
@@ -164,10 +174,11 @@ class GroupWriter:
 
     def _write_group(self, connection: sqlite3.Connection, transaction: SqliteTransaction, group: list[_Item]) -> None:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for item in group:
-                self._do(connection, transaction, item, is_alone=len(group) == 1)
-            connection.execute("COMMIT")
+            with self._turn:
+                connection.execute("BEGIN IMMEDIATE")
+                for item in group:
+                    self._do(connection, transaction, item, is_alone=len(group) == 1)
+                connection.execute("COMMIT")
         except (sqlite3.Error, _GroupLostError) as error:
             _roll_back(connection)
             failure = error.error if isinstance(error, _GroupLostError) else store_error(error)

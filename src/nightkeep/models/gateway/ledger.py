@@ -20,6 +20,7 @@ from nightkeep.models.gateway.call import Call
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.spending import Held, Spending, basis_of
 from nightkeep.models.gateway.stream import ReplyStream
+from nightkeep.models.ledger_rows import uncached_pico
 from nightkeep.models.prices import cost_pico
 from nightkeep.models.routing import Candidate, Route
 from nightkeep.models.sessions import agent_name
@@ -256,6 +257,7 @@ class Ledger:
         price = self._candidate.price
         if price is not None:
             self._attempt.cost = micro_usd_from_pico(cost_pico(price, usage))
+            self._attempt.uncached = micro_usd_from_pico(uncached_pico(price, usage))
             self._attempt.price = getattr(price, "version", "")
             self.record.cost = MicroUsd(sum([attempt.cost or 0 for attempt in self.record.attempts]))
 
