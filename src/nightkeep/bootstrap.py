@@ -52,6 +52,7 @@ from nightkeep.models.gateway.cache import ResponseCache
 from nightkeep.models.gateway.directory import Directory
 from nightkeep.models.gateway.gateway import Gateway, GatewayParts
 from nightkeep.models.gateway.idempotency import Idempotency
+from nightkeep.models.gateway.permits import Permits
 from nightkeep.models.gateway.quote import QuoteAsk
 from nightkeep.models.leases import AccountView
 from nightkeep.models.ledger_tail import LedgerTail
@@ -246,6 +247,7 @@ class Running:
                 states=self._states,
                 spending=self._money.spending,
                 switches=switches,
+                permits=Permits(self._limits, self._key_limits(), self._share.of),
                 log=self._watching,
                 idempotency=self._idempotency,
                 cache=self._cache,
@@ -282,6 +284,9 @@ class Running:
     async def workers(self) -> list[OwnerView]:
         """The processes that serve. Raises StoreError."""
         return await self._owners.living() if self._owners is not None else []
+
+    def _key_limits(self) -> ScopeLimits:
+        return ScopeLimits((), self.clock, most_waiting=self.settings.gateway.queue.max_waiting)
 
     def _threshold_reached(self, reached: ThresholdReached) -> None:
         if self._alerts is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,3 +35,31 @@ async def test_two_hundred_calls_of_six_cents_spend_a_dollar_at_most(
         assert {answer.status for answer in answers} == {200, 402}
         (view,) = (await world.api("/api/budgets"))["budgets"]
         assert (view["spent"], view["left"]) == (billed, 1_000_000 - billed)
+
+
+LIMITED = """
+[[limits]]
+scope = "acme"
+requests_per_minute = 3
+[keys.slow]
+scope = "beta"
+hash = "{hash}"
+limits = {{ requests_per_minute = 2 }}
+[gateway]
+require_key = "never"
+[gateway.queue]
+max_wait_s = 0.2
+"""
+
+
+async def test_limits_of_scopes_and_of_keys_refuse_what_is_too_much_and_nothing_else(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"nk-slow").hexdigest()
+    async with money_world(tmp_path, LIMITED.format(hash=f"sha256:{digest}")) as world:
+        of_scope = [await world.ask(f"{n}", x_nightkeep_scope="acme/bot") for n in range(5)]
+        assert [answer.status for answer in of_scope] == [200, 200, 200, 429, 429]
+        assert b'"scope_limited"' in await read(of_scope[-1])
+        assert int(of_scope[-1].headers["retry-after"]) > 5
+        of_key = [await world.ask(f"{n}", authorization="Bearer nk-slow") for n in range(3)]
+        assert [answer.status for answer in of_key] == [200, 200, 429]
+        assert (await world.ask("other", x_nightkeep_scope="gamma")).status == 200
+        assert world.sim.book.total == 6

@@ -44,6 +44,7 @@ from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.interruption import Interruption, RunningCalls
 from nightkeep.models.gateway.ledger import Ledger
 from nightkeep.models.gateway.limits import clamp_body
+from nightkeep.models.gateway.permits import Permits, Taken
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import dated, relay
 from nightkeep.models.gateway.side_operations import estimated_count
@@ -106,6 +107,7 @@ class GatewayParts(msgspec.Struct, kw_only=True):
     states: AccountStates
     spending: Spending
     switches: StopsInForce
+    permits: Permits
     log: CallSink
     idempotency: Idempotency
     cache: ResponseCache
@@ -271,6 +273,7 @@ class Gateway:
         Raises:
             UntranslatableError: no target that is left can be asked this without changing its meaning.
             StoppedError: a switch is thrown for every target that is left.
+            LimitError: its scope, or its key, is at its limit.
             BudgetError: no budget has room for any target that is left.
             PoolExhaustedError: no account can serve before the deadline.
         """
@@ -280,12 +283,7 @@ class Gateway:
             try:
                 self._check_stopped(progress)
                 said = progress.say(candidate.wire, candidate.model)
-                held = await self._reserve(progress)
-                try:
-                    return Admitted(said, await self._lease(progress), held)
-                except BaseException:
-                    self.parts.spending.budgets.release(held.reservation)
-                    raise
+                return await self._take(progress, said)
             except UntranslatableError:
                 if not self._may_fail_over(progress):
                     raise
@@ -295,22 +293,31 @@ class Gateway:
                     raise refused from error
             progress.next_target()
 
-    def _check_stopped(self, progress: Progress) -> None:
-        call = progress.call
-        self.parts.switches.check(scope=call.scope, tag=call.tag, models=_names(call, progress))
-
-    async def _reserve(self, progress: Progress) -> Held:
-        parts = self.parts
-        deadline = parts.clock.monotonic() + parts.settings.max_wait_s
+    async def _take(self, progress: Progress, said: Said) -> Admitted:
+        """Wait for a permit of every limit, then hold the money, then take an account; all of it or nothing."""
+        parts, call = self.parts, progress.call
+        until = parts.clock.monotonic() + parts.settings.max_wait_s
         try:
-            return await parts.spending.reserve(
-                progress.call, progress.route, progress.candidate, progress.weight, deadline
-            )
+            taken = await parts.permits.acquire(call, progress.tokens, min(call.deadline, until))
+            try:
+                held = await parts.spending.reserve(call, progress.route, progress.candidate, progress.weight, until)
+                try:
+                    return Admitted(said, await self._lease(progress), held, taken)
+                except BaseException:
+                    parts.spending.budgets.release(held.reservation)
+                    raise
+            except BaseException:
+                parts.permits.release(taken)
+                raise
         except BaseException:
             if progress.kept_lease is not None:
                 parts.book.release(progress.kept_lease)
                 progress.kept_lease = None
             raise
+
+    def _check_stopped(self, progress: Progress) -> None:
+        call = progress.call
+        self.parts.switches.check(scope=call.scope, tag=call.tag, models=_names(call, progress))
 
     async def _lease(self, progress: Progress) -> Lease:
         call, switches, book = progress.call, self.parts.switches, self.parts.book
@@ -384,7 +391,9 @@ class Gateway:
             ledger.note_failure(Failure(verdict, was_sent=False))
             return verdict
         finally:
-            parts.book.settle(lease, verdict, ledger.end_attempt(verdict))
+            used = ledger.end_attempt(verdict)
+            parts.book.settle(lease, verdict, used)
+            parts.permits.settle(admitted.taken, used)
             ledger.settle(parts.spending, held, progress.weight)
 
     def _patience(self, call: Call) -> Patience:
@@ -541,6 +550,7 @@ class Admitted(NamedTuple):
     said: Said
     lease: Lease
     held: Held
+    taken: Taken
 
 
 def _clamped(admitted: Admitted, provider: str) -> Said:
