@@ -5,13 +5,15 @@ Kept apart from ``nightkeep.bootstrap`` so that ``nightkeep route explain`` load
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Final
 
 from nightkeep.config import Settings, provider_specs
-from nightkeep.config_models import ModelAlias, Route, Task
+from nightkeep.config_models import ModelAlias, Price, Route, Task
 from nightkeep.core.errors import ConfigError, NightkeepError
-from nightkeep.models.catalog import load_catalog
+from nightkeep.models.catalog import LongRates, load_catalog
 from nightkeep.models.policies import TaskPolicy, TaskType, parse_task
 from nightkeep.models.prices import PriceBook, PriceSpec
 from nightkeep.models.provider_spec import ProviderSpec, custom_provider
@@ -22,6 +24,10 @@ __all__ = ["SIMULATED", "price_book", "route_table", "simulated_provider"]
 
 SIMULATED: Final = "sim"
 """The id of the simulated provider and of its pool."""
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def simulated_provider(base_url: str = "http://127.0.0.1") -> ProviderSpec:
@@ -50,20 +56,32 @@ def route_table(settings: Settings, more_providers: Mapping[str, ProviderSpec] |
     )
 
 
-def price_book(settings: Settings, providers: Mapping[str, ProviderSpec]) -> PriceBook:
+def price_book(
+    settings: Settings, providers: Mapping[str, ProviderSpec], today: Callable[[], date] = _today
+) -> PriceBook:
     """The configured prices over the catalog's."""
-    specs = tuple(
-        PriceSpec(
-            target=target,
-            input=price.input,
-            output=price.output,
-            cached_input=price.cached_input,
-            cache_write=price.cache_write,
-        )
-        for target, price in settings.prices.items()
-    )
+    specs = tuple(_price(target, price) for target, prices in settings.prices.items() for price in prices)
     free = frozenset(name for name, spec in providers.items() if spec.is_free)
-    return PriceBook(load_catalog(), specs, free)
+    return PriceBook(load_catalog(), specs, free, today)
+
+
+def _price(target: str, price: Price) -> PriceSpec:
+    long = price.long
+    return PriceSpec(
+        target=target,
+        input=price.input,
+        output=price.output,
+        cached_input=price.cached_input,
+        cache_write=price.cache_write,
+        cache_write_1h=price.cache_write_1h,
+        reasoning=price.reasoning,
+        batch=None if price.batch_discount is None else 1 - Decimal(str(price.batch_discount)),
+        credit_eligible=price.credit_eligible,
+        long=LongRates(above=long.above, input=long.input, output=long.output, marginal=long.marginal)
+        if long is not None
+        else None,
+        since=price.since,
+    )
 
 
 def _pools(settings: Settings) -> dict[str, tuple[str, ...]]:

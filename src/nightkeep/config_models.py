@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -33,6 +33,7 @@ __all__ = [
     "Idempotency",
     "KeyLimits",
     "Limits",
+    "LongPrice",
     "Match",
     "ModelAlias",
     "Notify",
@@ -288,6 +289,15 @@ class Task(_Section):
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
 
 
+class LongPrice(_Section):
+    """What a target costs for requests with more input than ``above``."""
+
+    above: Count
+    input: Usd
+    output: Usd
+    marginal: bool = False
+
+
 class Price(_Section):
     """What a target costs, in USD per million tokens."""
 
@@ -295,6 +305,12 @@ class Price(_Section):
     output: Usd = Decimal(0)
     cached_input: Usd | None = None
     cache_write: Usd | None = None
+    cache_write_1h: Usd | None = None
+    reasoning: Usd | None = None
+    batch_discount: Share | None = None
+    credit_eligible: bool | None = None
+    long: LongPrice | None = None
+    since: date | None = None
 
 
 class BudgetThreshold(_Section):
@@ -424,7 +440,7 @@ class Settings(_Section):
     models: dict[Text, ModelAlias] = {}
     routes: Annotated[tuple[Route, ...], BeforeValidator(_as_tuple)] = ()
     tasks: dict[Name, Task] = {}
-    prices: dict[Target, Price] = {}
+    prices: dict[Target, Annotated[tuple[Price, ...], BeforeValidator(_one_or_more), Field(min_length=1)]] = {}
     budgets: Annotated[tuple[Budget, ...], BeforeValidator(_as_tuple)] = ()
     limits: Annotated[tuple[Limit, ...], BeforeValidator(_as_tuple)] = ()
     keys: dict[Name, VirtualKey] = {}

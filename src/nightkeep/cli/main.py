@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "limits": Entry("nightkeep.cli.limits", "Look", "Show what is used of the limits on scopes, and who waits"),
     "budgets": Entry("nightkeep.cli.budgets", "Money", "Show what is spent, held and left; quote a call"),
     "spend": Entry("nightkeep.cli.spend", "Money", "Show what was spent, by whom; settle it with the bill"),
+    "prices": Entry("nightkeep.cli.prices", "Money", "Show what models cost, since when, and who says so"),
     "ledger": Entry("nightkeep.cli.ledger", "Money", "Prove that the ledger is what it must be"),
     "keys": Entry("nightkeep.cli.keys", "Change", "Make, list, rotate and revoke the keys that clients present"),
     "operator": Entry("nightkeep.cli.operator", "Change", "Check and replace the token that operators show"),

@@ -32,7 +32,10 @@ _SUFFIX: Final = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-latest|-v\d+:\d+
 
 
 class LongRates(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates for requests over ``above`` input tokens; they hold for the whole request (the vendors' rule)."""
+    """Rates for requests over ``above`` input tokens.
+
+    They hold for the whole request (the vendors' rule), or, where they are ``marginal``, for the input above only.
+    """
 
     above: int
     input: Decimal
@@ -40,6 +43,7 @@ class LongRates(msgspec.Struct, frozen=True, kw_only=True):
     cached: Decimal | None = None
     write_5m: Decimal | None = None
     write_1h: Decimal | None = None
+    marginal: bool = False
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +55,12 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     write_5m: Decimal | None = None
     write_1h: Decimal | None = None
     long: LongRates | None = None
+    reasoning: Decimal | None = None  # None: as output, which is every vendor's rule so far
+    batch: Decimal | None = None  # what a batch costs, as a share of the price; None: no batch price is known
+    credit: bool | None = None  # whether trial credits pay for it (W8.2); None: nobody said
+    since: str | None = None  # ISO date from which it holds; None: from the beginning
     source: str
-    as_of: str
+    as_of: str  # ISO date on which the source said so
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +74,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     max_output: int | None = None
     can: frozenset[Capability] | None = None
     price: Rates | None = None
+    past: tuple[Rates, ...] = ()  # earlier prices, oldest first: history never changes
     aliases: tuple[str, ...] = ()  # other exact names
     is_retired: bool = False  # the maker has ended it, or said when; never chosen for being cheap
     note: str = ""
@@ -155,9 +164,15 @@ def load_catalog() -> Catalog:
     """Read the built-in rows; under a millisecond, once per process."""
     file = msgspec.json.decode(_DATA.read_bytes(), type=_File)
     rows = (
-        msgspec.structs.replace(row, price=msgspec.structs.replace(row.price, source=file.sources[row.price.source]))
-        if row.price is not None
-        else row
+        msgspec.structs.replace(
+            row,
+            price=_sourced(row.price, file.sources) if row.price is not None else None,
+            past=tuple(_sourced(rates, file.sources) for rates in row.past),
+        )
         for row in file.models
     )
     return Catalog(rows, ((family.prefix, family.makers) for family in file.families))
+
+
+def _sourced(rates: Rates, sources: dict[str, str]) -> Rates:
+    return msgspec.structs.replace(rates, source=sources[rates.source])

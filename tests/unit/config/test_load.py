@@ -68,7 +68,7 @@ def test_the_names_of_the_design_are_the_contract() -> None:
     assert account.limits.tokens_per_minute == 100_000
     assert account.quota[0].resets_at == "00:00 America/Los_Angeles"
     assert settings.pools["production"].reserve == {"monitoring": 1}
-    assert settings.prices["lab/big-model"].output == Decimal("25.0")
+    assert settings.prices["lab/big-model"][0].output == Decimal("25.0")
     assert settings.routes[0].limits.concurrent == 3
     assert not settings.is_simulated
     assert read(CONTRACT).warnings == ()

@@ -258,7 +258,7 @@ class Ledger:
         if price is not None:
             self._attempt.cost = micro_usd_from_pico(cost_pico(price, usage))
             self._attempt.uncached = micro_usd_from_pico(uncached_pico(price, usage))
-            self._attempt.price = getattr(price, "version", "")
+            self._attempt.price = price.version
             self.record.cost = MicroUsd(sum([attempt.cost or 0 for attempt in self.record.attempts]))
 
 

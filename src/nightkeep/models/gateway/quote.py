@@ -68,7 +68,7 @@ def _offer(ask: QuoteAsk, candidate: Candidate, calibrations: Calibrations) -> O
     price = candidate.price
     return Offer(
         target=candidate.target,
-        price=getattr(price, "version", "") if price is not None else "",
+        price=price.version if price is not None else "",
         likely_micro_usd=_cost(price, ask.input_tokens, likely),
         most_micro_usd=_cost(price, ask.input_tokens, most),
         likely_output_tokens=likely,
