@@ -39,7 +39,7 @@ def section(annotation: Any) -> type[BaseModel] | None:
 def test_every_setting_is_in_the_configuration_page(name: str) -> None:
     documented = {
         NAMED.sub("*", each)
-        for each in re.findall(r"`([a-z0-9_]+\.[A-Za-z_.]+)`", (DOCS / "configuration.md").read_text())
+        for each in re.findall(r"`([a-z0-9_]+\.[A-Za-z0-9_.]+)`", (DOCS / "configuration.md").read_text())
     }
     assert name in documented
 
@@ -58,5 +58,5 @@ def test_every_vendor_is_in_the_providers_page(name: str) -> None:
 
 def test_the_page_names_no_setting_that_does_not_exist() -> None:
     known = set(settings(Settings)) | {"accounts.*.quota"}
-    rows = re.findall(r"^\| `([a-z0-9_]+\.[A-Za-z_.]+)` \|", (DOCS / "configuration.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_]+\.[A-Za-z0-9_.]+)` \|", (DOCS / "configuration.md").read_text(), re.MULTILINE)
     assert {NAMED.sub("*", each) for each in rows} <= known
