@@ -11,7 +11,7 @@ import click
 from nightkeep.cli.api_client import call_api, data_option, url_option
 from nightkeep.cli.tables import print_table, styled
 
-__all__ = ["command"]
+__all__ = ["ask_quote", "command"]
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _BAR: Final = 16
@@ -59,9 +59,13 @@ def quote_call(
     model: str, scope: str, tag: str | None, input_tokens: int, output_tokens: int | None, url: str, as_json: bool
 ) -> None:
     """Say what a call to MODEL would cost, who would serve it, and whether budgets have room."""
-    ask = {"model": model, "scope": scope, "input_tokens": input_tokens}
-    ask.update({name: value for name, value in (("tag", tag), ("output_tokens", output_tokens)) if value is not None})
-    found = call_api(url, "POST", "/api/quote", ask)
+    ask = {"model": model, "scope": scope, "input_tokens": input_tokens, "tag": tag, "output_tokens": output_tokens}
+    ask_quote(ask, url, as_json=as_json)
+
+
+def ask_quote(ask: dict[str, Any], url: str, *, as_json: bool) -> None:
+    """Ask the gateway for a quote and print it; exit code 1 where a budget has no room."""
+    found = call_api(url, "POST", "/api/quote", {name: value for name, value in ask.items() if value is not None})
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "budgets": Entry("nightkeep.cli.budgets", "Money", "Show what is spent, held and left; quote a call"),
     "spend": Entry("nightkeep.cli.spend", "Money", "Show what was spent, by whom; settle it with the bill"),
     "prices": Entry("nightkeep.cli.prices", "Money", "Show what models cost, since when, and who says so"),
+    "estimate": Entry("nightkeep.cli.estimate", "Money", "Say what a batch or a schedule would cost"),
     "ledger": Entry("nightkeep.cli.ledger", "Money", "Prove that the ledger is what it must be"),
     "keys": Entry("nightkeep.cli.keys", "Change", "Make, list, rotate and revoke the keys that clients present"),
     "operator": Entry("nightkeep.cli.operator", "Change", "Check and replace the token that operators show"),

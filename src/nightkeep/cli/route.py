@@ -12,6 +12,8 @@ import click
 import msgspec
 
 from nightkeep.bootstrap_routes import route_table
+from nightkeep.cli.api_client import data_option, url_option
+from nightkeep.cli.budgets import ask_quote
 from nightkeep.cli.tables import print_table, styled
 from nightkeep.config import InvalidConfigError, find_config, load
 from nightkeep.core.errors import NightkeepError, RequestError
@@ -50,6 +52,10 @@ def command() -> None:
 @click.option("--budget-left", metavar="USD", help="What is left of the budget.")
 @click.option("--prefer-fast", is_flag=True, help="Speed before quality, where the task allows it.")
 @click.option("--config", "config_file", help="The configuration file.")
+@click.option("--cost", "with_cost", is_flag=True, help="Ask the running gateway what it costs and what budgets have.")
+@click.option("--scope", default="default", show_default=True, help="With --cost: whose budgets.")
+@url_option()
+@data_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(
     model: str,
@@ -63,13 +69,22 @@ def explain(
     budget_left: str | None,
     prefer_fast: bool,
     config_file: str | None,
+    with_cost: bool,
+    scope: str,
+    url: str,
     as_json: bool,
 ) -> None:
     """Say which rule speaks for MODEL, what serves it in which order, and why the others lost.
 
     Nothing is sent. With --body FILE the request is really translated, so that every parameter that the target does
-    not know is named. Exit codes: 0 there is a route, 1 the request fits no target, 4 nothing serves the model.
+    not know is named. With --cost the running gateway answers: what it costs, and what its budgets have left.
+    Exit codes: 0 there is a route, 1 the request fits no target (or no budget), 4 nothing serves the model.
     """
+    if with_cost:
+        ask_quote(
+            {"model": model, "scope": scope, "tag": tag, "task": task, "input_tokens": tokens}, url, as_json=as_json
+        )
+        return
     table = _table(config_file)
     client = Wire(wire)
     raw = body.read_bytes() if body is not None else None
