@@ -104,6 +104,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     yield from _run_gateway(tmp_path_factory.mktemp("e2e"), SCENARIO)
 
 
+@pytest.fixture
+def own_place(tmp_path: Path) -> Iterator[Place]:
+    """A gateway of a test's own, for those that leave nothing as it was."""
+    yield from _run_gateway(tmp_path, SCENARIO)
+
+
 @pytest.fixture(scope="session")
 def start_nightkeep() -> Callable[..., Iterator[str]]:
     """Start a command; gives its address, and ends it."""

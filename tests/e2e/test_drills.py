@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nightkeep.ops.drills.stories import DRILLS
+from nightkeep.ops.drills.table import DRILLS
 
 
 def run(*arguments: str) -> tuple[int, str]:

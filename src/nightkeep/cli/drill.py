@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import uvloop
 
 from nightkeep.cli.tables import styled
+from nightkeep.ops.drills.person import Message
 from nightkeep.ops.drills.stage import Check, raise_stage
-from nightkeep.ops.drills.stories import DRILLS
+from nightkeep.ops.drills.table import DRILLS
 
 __all__ = ["command"]
 
+_MOST_SHOWN = 8
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -64,7 +67,7 @@ def run(names: tuple[str, ...], keep: Path | None, as_json: bool) -> None:
 
 def _run_one(name: str, keep: Path | None, as_json: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    checks, error = uvloop.run(_play(name, keep / name if keep is not None else None))
+    checks, received, error = uvloop.run(_play(name, keep / name if keep is not None else None))
     seconds = round(time.perf_counter() - began, 1)
     passed = error is None and bool(checks) and all(check.is_good for check in checks)
     if not as_json:
@@ -76,19 +79,31 @@ def _run_one(name: str, keep: Path | None, as_json: bool) -> dict[str, Any]:
             click.echo(styled(f"      saw: {check.seen}", None if not check.is_good else "bright_black"))
         if error is not None:
             click.echo(f"    {styled('✗', 'red')} {error}")
+        if received:
+            click.echo("    what a person received:")
+        for message in received[:_MOST_SHOWN]:
+            colour = {"critical": "red", "warning": "yellow"}.get(message.level)
+            when = styled(f"{message.seconds:5.1f} s", "bright_black")
+            words = click.wrap_text(
+                message.text, 96, f"      {when}  {styled(message.level, colour)}: ", "               "
+            )
+            click.echo(words)
+        if len(received) > _MOST_SHOWN:
+            click.echo(f"      and {len(received) - _MOST_SHOWN} more")
     return {
         "name": name,
         "passed": passed,
         "seconds": seconds,
         "error": error,
         "checks": [{"what": check.what, "passed": check.is_good, "seen": check.seen} for check in checks],
+        "received": [msgspec.to_builtins(message) for message in received],
     }
 
 
-async def _play(name: str, keep: Path | None) -> tuple[list[Check], str | None]:
+async def _play(name: str, keep: Path | None) -> tuple[list[Check], list[Message], str | None]:
     async with raise_stage(keep) as stage:
         try:
             await DRILLS[name].play(stage)
         except Exception as error:  # noqa: BLE001 - a drill that breaks has failed; the others are still worth running
-            return stage.checks, f"the drill broke off: {type(error).__name__}: {error}"[:2000]
-        return stage.checks, None
+            return stage.checks, stage.person.received, f"the drill broke off: {type(error).__name__}: {error}"[:2000]
+        return stage.checks, stage.person.received, None

@@ -18,7 +18,7 @@ import msgspec
 from nightkeep.bootstrap_routes import price_book, route_table
 from nightkeep.cli.api_client import ApiError, call_api, url_option
 from nightkeep.cli.tables import print_table, styled
-from nightkeep.config import find_config, load, provider_specs
+from nightkeep.config import Settings, find_config, load, provider_specs
 from nightkeep.config_places import data_dir
 from nightkeep.core.errors import StoreError, UnknownModelError
 from nightkeep.models.calibration import Calibration, Weight, weigh
@@ -189,17 +189,28 @@ def show_counter(data: str | None, as_json: bool) -> None:
 def _target(config_file: str | None, model: str, data: str | None) -> tuple[Candidate, Calibration]:
     environ = dict(os.environ)
     settings = load(find_config(environ, config_file), environ).settings
+    listed = _listed(settings, model)
     try:
         candidate = route_table(settings).plan(model, needs=Needs()).candidates[0]
     except UnknownModelError:  # nothing serves it here, and yet its price may be known
-        provider, slash, name = model.partition("/")
-        makers = [provider] if slash else list(load_catalog().makers(model))
-        book = price_book(settings, provider_specs(settings))
-        price = next((found for maker in makers if (found := book.price(maker, name or model)) is not None), None)
-        if price is None:
+        if listed is None:
             raise
-        candidate = Candidate(provider=makers[0], model=name or model, pool="", wire=Wire.OPENAI_CHAT, price=price)
+        candidate = listed
+    if settings.is_simulated and listed is not None:  # what it would cost is meant, not that it is simulated now
+        candidate = listed
     return candidate, _calibrations(data).get(candidate.target, Calibration())
+
+
+def _listed(settings: Settings, model: str) -> Candidate | None:
+    """A model by its own name, with the price that its maker takes."""
+    provider, slash, name = model.partition("/")
+    makers = [provider] if slash else list(load_catalog().makers(model))
+    book = price_book(settings, provider_specs(settings))
+    for maker in makers:
+        price = book.price(maker, name or model)
+        if price is not None:
+            return Candidate(provider=maker, model=name or model, pool="", wire=Wire.OPENAI_CHAT, price=price)
+    return None
 
 
 def _calibrations(data: str | None) -> dict[str, Calibration]:

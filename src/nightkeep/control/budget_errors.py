@@ -11,7 +11,7 @@ from nightkeep.core.errors import BudgetError
 from nightkeep.core.money import MicroUsd, format_usd
 from nightkeep.core.scope import ROOT
 
-__all__ = ["amount_text", "budget_error", "refusal_of", "refused_by", "waited_error"]
+__all__ = ["amount_text", "budget_error", "period_text", "refusal_of", "refused_by", "waited_error"]
 
 _INTERACTIVE: Final = frozenset({"interactive", "monitoring", "health_check"})
 _BATCH: Final = "batch"
@@ -22,6 +22,11 @@ def amount_text(metric: Metric, amount: int) -> str:
     if metric == "usd":
         return f"${format_usd(MicroUsd(amount), places=2 if amount % 10_000 == 0 else 6)}"
     return f"{amount:,} {metric if amount != 1 else metric[:-1]}"
+
+
+def period_text(window: str) -> str:
+    """A window for people: ``per day``, ``in all``."""
+    return "in all" if window == "once" else f"per {window}"
 
 
 def budget_error(node: Node, kind: str, claim: Claim, *, why: str | None = None) -> BudgetError:
@@ -78,7 +83,7 @@ def _directive(node: Node, why: str) -> Directive:
 
 def _whose(node: Node) -> str:
     scope = "everything" if node.key.scope == ROOT else node.key.scope
-    return f"the budget of {scope} ({amount_text(node.metric, node.limit)} per {node.spec.window})"
+    return f"the budget of {scope} ({amount_text(node.metric, node.limit)} {period_text(node.spec.window)})"
 
 
 def _error(node: Node, text: str, needed: int) -> BudgetError:

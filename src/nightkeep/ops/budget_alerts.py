@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nightkeep.control.budget_errors import amount_text
+from nightkeep.control.budget_errors import amount_text, period_text
 from nightkeep.control.budget_specs import Threshold, ThresholdReached
 from nightkeep.core.scope import ROOT
 from nightkeep.ops.alert_episodes import Alert
@@ -22,7 +22,7 @@ def describe_threshold(reached: ThresholdReached) -> Alert:
     """Say it. The episode is the window: each share of it is told once."""
     scope = "everything" if reached.scope == ROOT else reached.scope
     spent, limit = amount_text(reached.metric, reached.spent), amount_text(reached.metric, reached.limit)
-    what = f"The budget of {scope} is {reached.at:.0%} spent: {spent} of {limit} per {reached.window}."
+    what = f"The budget of {scope} is {reached.at:.0%} spent: {spent} of {limit} {period_text(reached.window)}."
     does = [_does(mark) for mark in reached.actions]
     if reached.at >= 1 and reached.is_hard:
         does.append("calls that do not fit are refused")

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from nightkeep.models.transport import HttpClient, Origin, TransportError
+from nightkeep.ops.drills.person import Person
 
 __all__ = ["Answer", "Check", "DrillError", "Stage", "raise_stage"]
 
@@ -80,13 +81,18 @@ class Stage:
         self.directory = directory
         self.checks: list[Check] = []
         self.client = HttpClient()
+        self.person = Person()
         self.sim: Process | None = None
         self.gateway: Process | None = None
 
     # -- the system
 
     async def play(self, scenario: str, config: str, **environment: str) -> None:
-        """Start the simulated provider, then the gateway; ``{sim}`` in the config becomes the provider's address."""
+        """Start the simulated provider, then the gateway.
+
+        ``{sim}`` in the config becomes the provider's address, ``{person}`` the webhook that stands for a person.
+        """
+        await self.person.listen()
         (self.directory / "scenario.toml").write_text(scenario)
         self.sim = await self._start("sim", "--port", "0", "--scenario", "scenario.toml")
         self.write_config(config)
@@ -96,7 +102,7 @@ class Stage:
         """Write the gateway's settings; a running gateway takes them by itself."""
         path = self.directory / "nightkeep.toml"
         fresh = path.with_suffix(".new")
-        fresh.write_text(config.replace("{sim}", self.sim_url))
+        fresh.write_text(config.replace("{sim}", self.sim_url).replace("{person}", self.person.url))
         fresh.replace(path)
 
     async def start_gateway(self, **environment: str) -> None:
@@ -198,6 +204,7 @@ class Stage:
 
     async def close(self) -> None:
         """End everything."""
+        self.person.close()
         self.client.close()
         for process in (self.gateway, self.sim):
             if process is not None:

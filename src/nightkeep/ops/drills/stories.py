@@ -1,33 +1,34 @@
 """The war stories as drills: each sets its stage, lets the incident happen, and checks what must hold.
 
-A story is an async function of a stage; its docstring is what ``nightkeep drill list`` prints. The
-identifiers in ``DRILLS`` are those of the mission's documents.
+A story is an async function of a stage; its docstring is what ``nightkeep drill list`` prints. All of them stand in
+``table``; those about money are in ``money_stories`` and ``watch_stories``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from nightkeep.ops.drills.stage import Stage
 
-__all__ = ["DRILLS", "Drill"]
-
-
-class Drill(NamedTuple):
-    """A drill in the table."""
-
-    play: Callable[[Stage], Awaitable[None]]
-    sources: str
-
-    @property
-    def story(self) -> str:
-        """What happens, in a sentence."""
-        return " ".join((self.play.__doc__ or "").split())
+__all__ = [
+    "batch_beside_monitoring",
+    "broken_config",
+    "client_hangs_up",
+    "cut_stream",
+    "fifteen_accounts",
+    "hang",
+    "key_with_a_typo",
+    "model_mismatch",
+    "provider_outage",
+    "reasoning_parameter",
+    "storm_of_429",
+    "suspension",
+]
 
 
 _LAB: Final = """
@@ -338,20 +339,3 @@ async def client_hangs_up(stage: Stage) -> None:
     stage.check("the provider's side was ended", gone == 1, f"{gone} ended")
     status = await stage.api("GET", "/api/status")
     stage.check("nothing is left in flight", status["calls_in_flight"] == 0, status["calls_in_flight"])
-
-
-DRILLS: Final[dict[str, Drill]] = {
-    "fifteen-accounts": Drill(fifteen_accounts, "W1.2, W3.2, Q-PROXY-01, Q-PROXY-04"),
-    "batch-beside-monitoring": Drill(batch_beside_monitoring, "W1.2, Q-PROXY-03"),
-    "model-mismatch": Drill(model_mismatch, "S10.14"),
-    "reasoning-parameter": Drill(reasoning_parameter, "W3.3, Q-PROXY-07"),
-    "broken-config": Drill(broken_config, "W6.1, Q-PROXY-12"),
-    "key-with-a-typo": Drill(key_with_a_typo, "W6.2, Q-PROXY-13"),
-    "provider-outage": Drill(provider_outage, "W5.1, Q-PROXY-11"),
-    "storm-of-429": Drill(storm_of_429, "F33, F37"),
-    "suspension": Drill(suspension, "W1.2, Q-PROXY-05"),
-    "hang": Drill(hang, "F36"),
-    "cut-stream": Drill(cut_stream, "design.md §6"),
-    "client-hangs-up": Drill(client_hangs_up, "peers: litellm#14457"),
-}
-"""Every drill, in the order in which ``all`` runs them."""
