@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import msgspec
 
@@ -23,12 +22,13 @@ class Person:
 
     def __init__(self) -> None:
         self.received: list[Message] = []
-        self._began = time.monotonic()
+        self._began = 0.0
         self._server: asyncio.Server | None = None
         self.url = ""
 
     async def listen(self) -> None:
         """Begin to listen."""
+        self._began = asyncio.get_running_loop().time()
         self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
 
@@ -51,7 +51,7 @@ class Person:
             found = msgspec.json.decode(body, type=dict[str, object])
         except msgspec.MsgspecError:
             found = {"text": body.decode("utf-8", "replace")}
-        seconds = round(time.monotonic() - self._began, 1)
+        seconds = round(asyncio.get_running_loop().time() - self._began, 1)
         self.received.append(Message(seconds, str(found.get("level", "")), str(found.get("text", ""))))
 
     async def until(self, words: str, seconds: float = 5.0) -> bool:

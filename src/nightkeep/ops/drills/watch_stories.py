@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import signal
-import time
 from typing import Final
 
 from nightkeep.control.watch import Watch
@@ -33,10 +32,11 @@ async def stop_everything(stage: Stage) -> None:
         if (await stage.stats())["open_streams"] == 50:
             break
         await asyncio.sleep(0.02)
-    began = time.monotonic()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     code, output = await stage.run("stop", "/", "--why", "a drill", "--url", stage.gateway_url, "--data", "data")
     answers = await asyncio.gather(*streams)
-    took = time.monotonic() - began
+    took = loop.time() - began
     stage.check("one command stops everything", code == 0 and "50" in output, output.strip().splitlines()[:1])
     stage.check("fifty streams are over within two seconds, all told", took < 2, f"{took:.2f} s")
     told = sum(b"INCOMPLETE" in answer.body and b"a drill" in answer.body for answer in answers)
