@@ -77,8 +77,8 @@ class Gateway:
         facts = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 30))
         self.origin = Origin("http", "127.0.0.1", int(facts["address"].rsplit(":", 1)[1]))
 
-    async def ask(self, text: str, scope: str, *, stream: bool) -> int:
-        body = {"model": "m", "stream": stream, "max_tokens": 120, "messages": [{"role": "user", "content": text}]}
+    async def ask(self, text: str, scope: str, *, stream: bool, most: int = 120) -> int:
+        body = {"model": "m", "stream": stream, "max_tokens": most, "messages": [{"role": "user", "content": text}]}
         lines = f"host: 127.0.0.1\r\ncontent-type: application/json\r\nx-nightkeep-scope: {scope}\r\n"
         answer = await self.client.send(
             self.origin, "POST", "/v1/chat/completions", lines.encode(), json.dumps(body).encode(), first_byte_s=10
@@ -179,6 +179,36 @@ async def test_kill_9_again_and_again_never_passes_the_budget(tmp_path: Path, wo
         await gateway.end()
         gateway.client.close()
         await sim.close()
+
+
+RACE = """
+delivery = { first_byte_ms = 5 }
+[prices."*"]
+input = 3.0
+output = 15.0
+[[turns]]
+reply = { text = "Done.", usage = { input = 10_000, output = 2_000 } }
+"""
+
+
+@pytest.mark.timeout(120)
+async def test_two_hundred_calls_of_six_cents_over_four_processes_use_a_dollar_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "scenario.toml").write_text(RACE)
+    sim = await start_sim(load_scenario(tmp_path / "scenario.toml"))
+    config = CONFIG.replace("input = 90.0", "input = 3.0").replace("usd = 3.00", "usd = 1.00").format(sim=sim.base_url)
+    (tmp_path / "nightkeep.toml").write_text(config)
+    gateway = Gateway(tmp_path, 4)
+    await gateway.start()
+    try:
+        asked = (gateway.ask(f"{n}", f"acme/agent{n % 2}", stream=bool(n % 2), most=2_000) for n in range(200))
+        statuses = await asyncio.gather(*asked)
+        total = await billed(gateway.client, sim.base_url)
+    finally:
+        await gateway.end()
+        gateway.client.close()
+        await sim.close()
+    assert set(statuses) == {200, 402}
+    assert 940_000 <= total <= 1_000_000
 
 
 async def compare(gateway: Gateway, sim: str) -> None:

@@ -95,6 +95,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     least: int
     requests: int = 1
     is_priced: bool = True  # False: nobody knows what it costs
+    is_unknown: bool = False  # its target has not yet reported how it counts: ``least`` may be far too little
 
     def amount(self, metric: Metric, output: int, *, is_strict: bool = False) -> int:
         """What ``output`` tokens need of a metric; dollars are rounded up to the micro-dollar."""

@@ -41,6 +41,7 @@ _IDLE_S: Final = 5.0  # after which what is taken ahead is given back
 _FORGET_S: Final = 60.0
 _TELL_TICKS: Final = 10
 _FRESH_S: Final = 1.0  # what the store said is taken for true so long, where it means a refusal
+_UNKNOWN_SHARE: Final = 4  # of a budget: what a call must find whose target has never reported
 _AT_ONCE: Final = 64  # calls of one line that a single draw serves
 
 
@@ -176,6 +177,8 @@ class Budgets:
             amount = claim.amount(node.metric, output, is_strict=strict)
             if part.line and not is_first and free < amount * (len(part.line) + 1):
                 return part
+            if free < amount and claim.is_unknown and free < _least(claim, node):
+                return part
             if free < amount:
                 output = min(output, claim.output_within(node.metric, free, is_strict=strict))
                 if output < claim.likely:
@@ -231,7 +234,7 @@ class Budgets:
             return found
         node = short.node
         fits = claim.output_within(node.metric, short.free, is_strict=node.spec.is_strict)
-        if fits < claim.least:
+        if fits < claim.least or short.free < _least(claim, node):
             return short
         smaller = Claim(
             base_pico_usd=claim.base_pico_usd,
@@ -242,6 +245,7 @@ class Budgets:
             likely=min(fits, claim.likely),
             least=claim.least,
             requests=claim.requests,
+            is_priced=claim.is_priced,
         )
         return self._take(smaller, slices, is_first=True)
 
@@ -555,11 +559,19 @@ def reset_of(node: Node) -> datetime | None:
 
 def _want(claim: Claim, node: Node) -> Want:
     strict, metric = node.spec.is_strict, node.metric
-    return Want(
-        claim.amount(metric, claim.least, is_strict=strict),
-        claim.amount(metric, claim.likely, is_strict=strict),
-        claim.amount(metric, claim.most, is_strict=strict),
-    )
+    least = _least(claim, node)
+    likely = max(least, claim.amount(metric, claim.likely, is_strict=strict))
+    return Want(least, likely, max(likely, claim.amount(metric, claim.most, is_strict=strict)))
+
+
+def _least(claim: Claim, node: Node) -> int:
+    """The least that a call must find. One that nobody can judge yet must find all it may use, or a good part of the
+    budget: else the first calls of every process could pass the end of it together."""
+    strict, metric = node.spec.is_strict, node.metric
+    least = claim.amount(metric, claim.least, is_strict=strict)
+    if not claim.is_unknown or metric == "requests":
+        return least
+    return max(least, min(claim.amount(metric, claim.most, is_strict=strict), node.limit // _UNKNOWN_SHARE))
 
 
 def _wake(future: asyncio.Future[None]) -> None:

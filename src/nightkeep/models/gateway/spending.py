@@ -100,7 +100,15 @@ class Spending:
         least, likely, most = _whole(worst, calibration) if is_flexible else _slice(worst, calibration)
         if calibration.unknown():
             most += -(-calibration.unknown() * input_rate // output_rate) if output_rate else calibration.unknown()
-        claim = _make_claim(input_rate, output_rate, upper, weight.bound, (least, likely, most), price is not None)
+        claim = _make_claim(
+            input_rate,
+            output_rate,
+            upper,
+            weight.bound,
+            (least, likely, most),
+            price is not None,
+            is_unknown=not calibration.is_known,
+        )
         return claim, worst, is_flexible
 
     def meter(self, held: Held, candidate: Candidate) -> StreamMeter | None:
@@ -240,7 +248,14 @@ def _rates(price: Price, call: Call, tokens: int) -> tuple[int, int]:
 
 
 def _make_claim(
-    input_rate: int, output_rate: int, upper: int, bound: int, output: tuple[int, int, int], is_priced: bool
+    input_rate: int,
+    output_rate: int,
+    upper: int,
+    bound: int,
+    output: tuple[int, int, int],
+    is_priced: bool,
+    *,
+    is_unknown: bool = False,
 ) -> Claim:
     least, likely, most = output
     return Claim(
@@ -252,4 +267,5 @@ def _make_claim(
         likely=likely,
         least=least,
         is_priced=is_priced,
+        is_unknown=is_unknown,
     )
