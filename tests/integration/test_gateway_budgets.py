@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.money_world import money_world, read
+from integration.money_world import GATEWAY, money_world, read
 
 DOLLAR = """
 [[budgets]]
@@ -63,3 +63,34 @@ async def test_limits_of_scopes_and_of_keys_refuse_what_is_too_much_and_nothing_
         assert [answer.status for answer in of_key] == [200, 200, 429]
         assert (await world.ask("other", x_nightkeep_scope="gamma")).status == 200
         assert world.sim.book.total == 6
+
+
+STRICT = """
+[[budgets]]
+scope = "/"
+usd = 0.05
+per = "day"
+strict = true
+"""
+COUNTED = """
+[prices."*"]
+input = 30.0
+output = 15.0
+[[turns]]
+match = { contains = "dense" }
+reply = { text = "Done.", usage = { input = 1_000, output = 10 } }
+[[turns]]
+reply = { text = "Done.", usage = { output = 10 } }
+"""
+
+
+async def test_a_strict_budget_is_not_passed_by_text_that_is_denser_than_all_before(tmp_path: Path) -> None:
+    """A thousand characters that are a token each, after plain words: held at their bound, or refused."""
+    prices = GATEWAY.replace("input = 3.0", "input = 30.0")
+    async with money_world(tmp_path, STRICT, COUNTED, prices) as world:
+        for n in range(5):
+            assert (await world.ask(f"plain words {n}", fields={"max_tokens": 10})).status == 200
+        dense = "dense " + "0123456789" * 99
+        answers = await asyncio.gather(*(world.ask(f"{dense}{n}", fields={"max_tokens": 10}) for n in range(5)))
+        assert {answer.status for answer in answers} == {200, 402}
+        assert await world.billed() <= 50_000
