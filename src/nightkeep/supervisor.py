@@ -139,11 +139,11 @@ class Supervisor:
             owner = new_id("own", self._clock.now(), self._randomness)
             try:
                 code = await self._run_worker(slot, owner, ready)
-                await self._bury(owner, code)
             except StoreError as error:
                 log.error("worker %d: %s; it is tried again in a second", slot, error)
                 await asyncio.sleep(1.0)
                 continue
+            await self._bury_surely(owner, code)
             if self._stop.is_set():
                 return
             if not ready.is_set():
@@ -212,6 +212,18 @@ class Supervisor:
         code = await process.wait()
         process.stdin.close()
         return code
+
+    async def _bury_surely(self, owner: str, code: int) -> None:
+        """Bury a worker, again and again while the store fails: one thought alive would keep its budgets and keys."""
+        while True:
+            try:
+                await self._bury(owner, code)
+                return
+            except StoreError as error:
+                log.error("what the worker %s leaves behind cannot be written down yet: %s", owner, error)
+            if self._stop.is_set():
+                return  # the next start buries all
+            await asyncio.sleep(1.0)
 
     async def _bury(self, owner: str, code: int) -> None:
         """What a worker leaves behind: its end, the calls it was serving, what it held of budgets."""

@@ -95,12 +95,11 @@ async def sim(tmp_path: Path) -> AsyncIterator[RunningSim]:
     await made.close()
 
 
-@pytest.fixture
-async def keep(tmp_path: Path, sim: RunningSim) -> AsyncIterator[Keep]:
+async def start(tmp_path: Path, sim: RunningSim, workers: int) -> Keep:
     (tmp_path / "nightkeep.toml").write_text(CONFIG.format(sim=sim.base_url))
     with (tmp_path / "gateway.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "nightkeep", "up", "--json", "--port", "0", "--workers", str(WORKERS)),
+            *(sys.executable, "-P", "-m", "nightkeep", "up", "--json", "--port", "0", "--workers", str(workers)),
             *("--config", "nightkeep.toml", "--data", "data"),
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "K": "sk-1"},
@@ -108,14 +107,23 @@ async def keep(tmp_path: Path, sim: RunningSim) -> AsyncIterator[Keep]:
             stderr=log,
         )
     assert process.stdout is not None
-    made = Keep(tmp_path, process, json.loads(await asyncio.wait_for(process.stdout.readline(), 30)))
+    return Keep(tmp_path, process, json.loads(await asyncio.wait_for(process.stdout.readline(), 30)))
+
+
+async def stop(keep: Keep) -> None:
+    keep.client.close()
+    if keep.process.returncode is None:
+        keep.process.terminate()
+    await asyncio.wait_for(keep.process.wait(), 30)
+
+
+@pytest.fixture
+async def keep(tmp_path: Path, sim: RunningSim) -> AsyncIterator[Keep]:
+    made = await start(tmp_path, sim, WORKERS)
     try:
         yield made
     finally:
-        made.client.close()
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.wait(), 30)
+        await stop(made)
 
 
 async def test_all_serve_on_one_port_and_one_that_is_killed_comes_back(keep: Keep) -> None:
@@ -176,3 +184,17 @@ async def test_the_calls_of_a_session_are_one_run_whoever_served_them(keep: Keep
         await until(are_counted)
     finally:
         database.close()
+
+
+async def test_an_account_switched_off_stays_off_when_there_are_more_workers(tmp_path: Path, sim: RunningSim) -> None:
+    keep = await start(tmp_path, sim, 1)
+    try:
+        assert (await keep.send("POST", "/api/accounts/lab-1/disable", {"why": "a test"}))[0] == 200
+    finally:
+        await stop(keep)
+    keep = await start(tmp_path, sim, WORKERS)
+    try:
+        views = [(await keep.send("GET", "/api/accounts"))[1]["accounts"] for _ in range(24)]
+    finally:
+        await stop(keep)
+    assert {account["status"] for view in views for account in view if account["id"] == "lab-1"} == {"disabled"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from nightkeep.core.clock import Clock
 from nightkeep.core.errors import StoreError
 from nightkeep.models.account_book import AccountBook, Change
 from nightkeep.models.accounts import AccountChange
-from nightkeep.store.port import Store, Transaction
+from nightkeep.store.port import Row, Store, Transaction
 
 __all__ = ["AccountStates"]
 
@@ -42,14 +42,23 @@ class AccountStates:
 
     async def restore(self) -> None:
         """Go on where the last process stood. Raises StoreError: without the states nothing may be served."""
-        rows = await self._store.read("SELECT account, body FROM account_states")
-        found = [
-            msgspec.json.decode(str(body), type=dict[str, Any])
-            for name, body in rows
-            if str(name).partition("@")[1:] == (self._suffix[:1], self._suffix[1:])
-        ]
-        for name in self._book.restore(found):
+        rows = await self._store.read("SELECT account, body FROM account_states ORDER BY updated_at")
+        for name in self._book.restore(self._merged(rows)):
             log.info("account %s begins afresh: its key is another one, or it is gone from the settings", name)
+
+    def _merged(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Each account's last status, whichever worker wrote it, with the counters of this worker. Oldest rows first.
+
+        A status is the account's: one that was switched off stays so when there are more workers than before.
+        """
+        own, last = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
+        for name, body in rows:
+            row = msgspec.json.decode(str(body), type=dict[str, Any])
+            account, *whose = str(name).split("@", 1)
+            last[account] = row
+            if whose == [self._suffix[1:]] * bool(self._suffix):
+                own[account] = row
+        return [{**row, "quotas": own.get(account, {}).get("quotas", [])} for account, row in last.items()]
 
     def start(self) -> None:
         """Begin to save what changes."""

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -172,3 +173,16 @@ async def test_what_was_running_when_the_process_died_is_made_again_and_says_so(
     assert ("x-nightkeep-idempotency", "interrupted-rerun") in one.answer.headers
     await asyncio.gather(lost, return_exceptions=True)
     await again.close()
+
+
+async def test_a_key_that_several_processes_share_can_be_used_again_when_its_time_is_over(tmp_path: Path) -> None:
+    store, provider, clock = open_store(tmp_path), Provider(), FakeClock()
+    keyed = Idempotency(store, clock, ttl_s=60, is_shared=True)
+    assert (await ask(keyed, provider))[0] == "run"
+    clock.advance(61)
+    another = msgspec.structs.replace(call(), id="call_2")
+    async with asyncio.timeout(5):
+        elsewhere = Idempotency(store, clock, ttl_s=60, is_shared=True)
+        assert await elsewhere.serve(another, provider.serve) == "run"
+    assert provider.asked[b"one"] == 2
+    await store.close()

@@ -51,6 +51,12 @@ _AFTER: Final = (
     "started_at = excluded.started_at, expires_at = excluded.expires_at"
 )
 _LOOK_S: Final = 0.05
+_CLEAR_OVER: Final = (
+    "DELETE FROM idempotency WHERE scope = ? AND idempotency_key = ? AND state = 'complete' "
+    "AND (expires_at <= ? OR NOT EXISTS (SELECT 1 FROM blobs WHERE hash = idempotency.body_blob))"
+)
+"""An answer whose time is over, or whose body is gone, is nobody's: without this, its key could not be claimed."""
+
 _CLEAR_DEAD: Final = (
     "DELETE FROM idempotency WHERE scope = ? AND idempotency_key = ? AND state = 'running' AND NOT EXISTS "
     "(SELECT 1 FROM owners WHERE ended_at IS NULL AND substr(owners.id, -4) = substr(idempotency.call_id, -4))"
@@ -186,6 +192,7 @@ class Idempotency:
 
         def work(transaction: Transaction) -> bool:
             transaction.execute(_CLEAR_DEAD, key)
+            transaction.execute(_CLEAR_OVER, (*key, int(self._clock.now().timestamp() * 1000)))
             transaction.insert(_SAVE, [row], "ON CONFLICT (scope, idempotency_key) DO NOTHING")
             found = transaction.execute("SELECT call_id FROM idempotency WHERE scope = ? AND idempotency_key = ?", key)
             return found == [(call.id,)]
