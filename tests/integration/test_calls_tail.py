@@ -63,7 +63,7 @@ async def test_calls_appear_as_they_end_also_those_that_overlap(tmp_path: Path) 
     new = make("new")
     log.begin(new)
     end(log, new)
-    seen = [json.loads(await asyncio.wait_for(tail.stdout.readline(), 10))["asked"] for _ in range(2)]
+    seen = [json.loads(await asyncio.wait_for(tail.stdout.readline(), 30))["asked"] for _ in range(2)]
     assert seen == ["lasting", "new"]
     tail.terminate()
     await tail.wait()
