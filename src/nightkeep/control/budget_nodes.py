@@ -61,6 +61,7 @@ class Node:
         "marks",
         "metric",
         "next_mark",
+        "own",
         "slices",
         "spec",
         "starts",
@@ -74,6 +75,7 @@ class Node:
         self.ends = ends
         self.limit = spec.limits[metric]
         self.slices: dict[str, Slice] = {}
+        self.own = 0  # spent by this process's slices
         self.elsewhere = 0  # spent by others, and before; only grows within a window
         self.lost = 0
         self.is_loaded = False
@@ -85,7 +87,7 @@ class Node:
     @property
     def spent(self) -> int:
         """What is spent for certain, as far as this process knows."""
-        return self.elsewhere + sum([part.spent for part in self.slices.values()])
+        return self.elsewhere + self.own
 
     @property
     def held(self) -> int:

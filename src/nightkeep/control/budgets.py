@@ -344,6 +344,7 @@ class Budgets:
             real = spent.of(part.node.metric)
             part.held -= amount
             part.spent += real
+            part.node.own += real
             if part.free < 0:
                 self._overdraw(part)
             node = part.node
@@ -503,6 +504,7 @@ class Budgets:
         ends = [(part, part.granted, part.granted - part.spent) for part in parts]
         for part in parts:  # before anything is awaited: from here on nothing can be taken from them
             part.node.elsewhere += part.spent
+            part.node.own -= part.spent
             part.granted = part.spent = part.told_spent = 0
         for part, granted, unspent in ends:
             if granted:

@@ -39,7 +39,8 @@ class Permits:
             of_scope = await self._scopes.acquire(
                 scope=call.scope, tag=tag, tokens=tokens, priority=priority, deadline=deadline
             )
-        if call.caller.limits is NO_LIMITS or not call.caller.name:
+        own = call.caller.limits
+        if own is NO_LIMITS or own == NO_LIMITS or not call.caller.name:
             return Taken(of_scope, None)
         try:
             self._learn(call.caller.name, call.caller.limits)

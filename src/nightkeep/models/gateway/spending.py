@@ -30,6 +30,7 @@ _UNKNOWN_OUTPUT: Final = 32_768
 _LIKELY_OUTPUT: Final = 4_096
 _LEAST_OUTPUT: Final = 256
 _SLICE: Final = 256  # output tokens that a stream reserves at a time, at the least
+_LEARN_EVERY: Final = 8  # reports that say nothing new
 _TOP_UP_WAIT_S: Final = 5.0
 _AHEAD: Final = 0.75  # a stream tops up before its reservation is used
 _BLIND_WIRES: Final = (Wire.OPENAI_CHAT, Wire.OPENAI_RESPONSES)
@@ -57,6 +58,7 @@ class Spending:
         self.budgets = budgets
         self.calibrations = calibrations
         self._clock = clock
+        self._unlearnt = 0  # reports since the last one that was learnt
 
     async def reserve(self, call: Call, route: Route, candidate: Candidate, weight: Weight, deadline: float) -> Held:
         """Hold what an attempt on a target may cost, in every budget above it.
@@ -148,8 +150,14 @@ class Spending:
     def learn(self, candidate: Candidate, weight: Weight, record: AttemptRecord, text_bytes: int) -> None:
         """Take what a provider reported of a whole reply."""
         usage = record.usage
-        if usage is not None:
-            self.calibrations.note(candidate.target, weight, usage.total_input, usage.total_output, text_bytes)
+        if usage is None:
+            return
+        known = self.calibrations.of(candidate.target)
+        self._unlearnt += 1
+        if known.is_known and self._unlearnt < _LEARN_EVERY and usage.total_input <= known.upper(weight):
+            return  # as expected; every report that is not is learnt at once
+        self._unlearnt = 0
+        self.calibrations.note(candidate.target, weight, usage.total_input, usage.total_output, text_bytes)
 
 
 class StreamMeter:

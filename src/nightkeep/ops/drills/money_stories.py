@@ -165,7 +165,7 @@ async def clock_edge(stage: Stage) -> None:
     table = BudgetTable([BudgetSpec(scope="/", per="hour", limits={"usd": 1_000_000})])
     noon = datetime(2026, 11, 21, 12, 30, tzinfo=UTC).timestamp()
     (spent,) = table.path("acme", None, noon)
-    spent.slice_for(None).spent = 1_000_000
+    spent.own = 1_000_000
     (later,) = table.path("acme", None, noon + 3_600)
     stage.check("a new hour is a new window", later is not spent and later.spent == 0, later.key)
     (again,) = table.path("acme", None, noon)
