@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -18,23 +18,19 @@ from nightkeep.control.stops import Stop, refusal
 from nightkeep.control.stops_in_force import StopsInForce
 from nightkeep.core.clock import Clock, Randomness
 from nightkeep.core.errors import (
-    BudgetError,
     ConfigError,
     DeadlineError,
     NightkeepError,
-    PoolExhaustedError,
     RequestError,
-    StoppedError,
     UnknownModelError,
-    UntranslatableError,
 )
 from nightkeep.core.outcome import RETRYABLE_OUTCOMES, Outcome, Verdict
-from nightkeep.core.scope import ROOT
 from nightkeep.models.account_book import AccountBook
 from nightkeep.models.account_states import AccountStates
 from nightkeep.models.calibration import weigh
 from nightkeep.models.call_record import CallSink
 from nightkeep.models.estimate import needs_of
+from nightkeep.models.gateway.admission import Admission, Admitted, model_names
 from nightkeep.models.gateway.attempt import Failure, Opened, Patience, Whole, attempt
 from nightkeep.models.gateway.cache import ResponseCache
 from nightkeep.models.gateway.call import Call
@@ -43,12 +39,11 @@ from nightkeep.models.gateway.failure import provider_failure, retry_headers, wi
 from nightkeep.models.gateway.idempotency import Idempotency
 from nightkeep.models.gateway.interruption import Interruption, RunningCalls
 from nightkeep.models.gateway.ledger import Ledger
-from nightkeep.models.gateway.limits import clamp_body
-from nightkeep.models.gateway.permits import Permits, Taken
+from nightkeep.models.gateway.permits import Permits
 from nightkeep.models.gateway.progress import Progress, Said
 from nightkeep.models.gateway.relay import dated, relay
 from nightkeep.models.gateway.side_operations import estimated_count
-from nightkeep.models.gateway.spending import Held, Spending, StreamMeter, holder_of
+from nightkeep.models.gateway.spending import Spending, StreamMeter, holder_of
 from nightkeep.models.gateway.tape import Tape, Tee
 from nightkeep.models.leases import Lease
 from nightkeep.models.retry import (
@@ -121,6 +116,7 @@ class Gateway:
     def __init__(self, parts: GatewayParts) -> None:
         self.parts = parts
         self.running = RunningCalls()
+        self._admission = Admission(parts)
         self.served = 0
         self._ended: dict[str, int] = {}  # calls that a stop has ended, by its id
         parts.switches.listeners.append(self._end_stopped)
@@ -140,7 +136,7 @@ class Gateway:
 
         def reason(call: Call, progress: Progress | None) -> NightkeepError | None:
             """Why a call is to end; it is asked only about calls that are not ending already."""
-            models = _names(call, progress)
+            models = model_names(call, progress)
             account = (progress.account or None) if progress is not None else None
             stop = self.parts.switches.find(scope=call.scope, tag=call.tag, models=models, account=account)
             if stop is None or stop.drain:
@@ -239,7 +235,7 @@ class Gateway:
         ledger.note_route(route)
         running.progress = progress
         while True:
-            admitted = await self._admit(progress)
+            admitted = await self._admission.admit(progress)
             failure = await self._attempt(progress, admitted, ledger, running)
             if failure is None:
                 return
@@ -263,95 +259,6 @@ class Gateway:
         headers = [("x-nightkeep-call", call.id), ("x-nightkeep-degraded", "estimated"), *_JSON]
         call.answer.respond(200, headers, body)
 
-    # -- admission: a target on which the request can be said, and an account that may serve it
-
-    async def _admit(self, progress: Progress) -> Admitted:
-        """Find the next target that can take the request, room for it in every budget, and an account.
-
-        Each attempt is admitted afresh: a fallback has another price (law 1). Waits where it must.
-
-        Raises:
-            UntranslatableError: no target that is left can be asked this without changing its meaning.
-            StoppedError: a switch is thrown for every target that is left.
-            LimitError: its scope, or its key, is at its limit.
-            BudgetError: no budget has room for any target that is left.
-            PoolExhaustedError: no account can serve before the deadline.
-        """
-        refused: NightkeepError | None = None
-        while True:
-            candidate = progress.candidate
-            try:
-                self._check_stopped(progress)
-                said = progress.say(candidate.wire, candidate.model)
-                return await self._take(progress, said)
-            except UntranslatableError:
-                if not self._may_fail_over(progress):
-                    raise
-            except (PoolExhaustedError, BudgetError, StoppedError) as error:
-                refused = _earlier(refused, error)
-                if not self._may_fail_over(progress):
-                    raise refused from error
-            progress.next_target()
-
-    async def _take(self, progress: Progress, said: Said) -> Admitted:
-        """Wait for a permit of every limit, then hold the money, then take an account; all of it or nothing."""
-        parts, call = self.parts, progress.call
-        until = parts.clock.monotonic() + parts.settings.max_wait_s
-        try:
-            taken = await parts.permits.acquire(call, progress.tokens, min(call.deadline, until))
-            try:
-                held = await parts.spending.reserve(call, progress.route, progress.candidate, progress.weight, until)
-                try:
-                    return Admitted(said, await self._lease(progress), held, taken)
-                except BaseException:
-                    parts.spending.budgets.release(held.reservation)
-                    raise
-            except BaseException:
-                parts.permits.release(taken)
-                raise
-        except BaseException:
-            if progress.kept_lease is not None:
-                parts.book.release(progress.kept_lease)
-                progress.kept_lease = None
-            raise
-
-    def _check_stopped(self, progress: Progress) -> None:
-        call = progress.call
-        self.parts.switches.check(scope=call.scope, tag=call.tag, models=_names(call, progress))
-
-    async def _lease(self, progress: Progress) -> Lease:
-        call, switches, book = progress.call, self.parts.switches, self.parts.book
-        now = self.parts.clock.monotonic()
-        while True:
-            kept, progress.kept_lease = progress.kept_lease, None
-            lease = kept or await self._acquire(progress, now)
-            stop = switches.find(scope=call.scope, tag=call.tag, models=_names(call, progress))
-            stopped_account = switches.find(scope=ROOT, tag=None, account=lease.account_id)
-            if stop is None and stopped_account is None:
-                return lease
-            book.release(lease)
-            if stop is not None:  # it was thrown while the call waited
-                raise refusal(stop)
-            progress.excluded |= {lease.account_id}
-
-    async def _acquire(self, progress: Progress, now: float) -> Lease:
-        """An account for the target in turn; waits in the queue where it must. Raises PoolExhaustedError."""
-        call, candidate = progress.call, progress.candidate
-        return await self.parts.book.acquire(
-            candidate.pool,
-            candidate.provider,
-            candidate.model,
-            tag=call.tag,
-            scope=call.scope,
-            tokens=progress.tokens,
-            exclude=progress.excluded,
-            priority=call.priority,
-            deadline=min(call.deadline, now + self.parts.settings.max_wait_s),
-        )
-
-    def _may_fail_over(self, progress: Progress) -> bool:
-        return bool(progress.rest) and progress.route.failover != "none"
-
     # -- one attempt
 
     async def _attempt(
@@ -361,7 +268,7 @@ class Gateway:
         parts, call, lease, held = self.parts, progress.call, admitted.lease, admitted.held
         progress.attempts += 1
         progress.account = lease.account_id
-        said = parts.directory.adapt(lease.account_id, _clamped(admitted, progress.candidate.provider))
+        said = admitted.said
         ledger.begin_attempt(progress.candidate, lease.account_id, said)
         self._budget(progress.candidate.provider).note_request(parts.clock.monotonic())
         verdict = _CANCELLED
@@ -542,40 +449,6 @@ _OWN_HEADERS = frozenset(
 
 _JSON = [("content-type", "application/json")]
 _STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store")]
-
-
-class Admitted(NamedTuple):
-    """An attempt that may leave: what it says, on which account, with what held for it."""
-
-    said: Said
-    lease: Lease
-    held: Held
-    taken: Taken
-
-
-def _clamped(admitted: Admitted, provider: str) -> Said:
-    """The request with its output limited to what could be reserved; it is reported with what was stripped."""
-    said, most = admitted.said, admitted.held.clamp
-    if most is None:
-        return said
-    why = "what its budget has left"
-    body, change = clamp_body(said.wire, said.body, most, why, is_openai=provider in ("openai", "azure"))
-    return Said(said.wire, body, (*said.stripped, change))
-
-
-def _names(call: Call, progress: Progress | None) -> tuple[str, ...]:
-    """The names by which a call's model can be stopped: as it was asked for, and the target in turn."""
-    if progress is None:
-        return (call.head.model,)
-    return call.head.model, progress.candidate.target, progress.candidate.model
-
-
-def _earlier(known: NightkeepError | None, found: NightkeepError) -> NightkeepError:
-    """Of two refusals the one that ends first: that is when a retry makes sense."""
-    if known is None:
-        return found
-    first, second = known.retry_after_s, found.retry_after_s
-    return found if first is None or (second is not None and second < first) else known
 
 
 def _refuse(call: Call, ledger: Ledger, error: NightkeepError) -> None:
