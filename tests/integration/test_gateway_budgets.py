@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from integration.money_world import GATEWAY, money_world, read
+from integration.money_world import GATEWAY, World, money_world, read
 
 DOLLAR = """
 [[budgets]]
@@ -94,3 +95,123 @@ async def test_a_strict_budget_is_not_passed_by_text_that_is_denser_than_all_bef
         answers = await asyncio.gather(*(world.ask(f"{dense}{n}", fields={"max_tokens": 10}) for n in range(5)))
         assert {answer.status for answer in answers} == {200, 402}
         assert await world.billed() <= 50_000
+
+
+LONG = """
+delivery = { chunk_delay_ms = 2, chunk_chars = 40 }
+[prices."*"]
+input = 3.0
+output = 1500.0
+[[turns]]
+match = { contains = "story" }
+reply = { text = "TEXT" }
+[[turns]]
+reply = { text = "Done and done, that was all of it, thank you." }
+""".replace("TEXT", "The night is long and somebody has to watch it. " * 60)
+DEAR = GATEWAY.replace("output = 15.0", "output = 1500.0")
+
+
+async def test_a_stream_is_stopped_at_the_cap_and_says_so(tmp_path: Path) -> None:
+    budget = '[[budgets]]\nscope = "/"\nusd = 0.60\nper = "day"\n'
+    async with money_world(tmp_path, budget, LONG, DEAR) as world:
+        for n in range(5):
+            await read(await world.ask(f"{n}", stream=True, fields={"max_tokens": 20}))
+        stream = await world.ask("tell me a story", stream=True)
+        assert stream.status == 200
+        text = (await read(stream)).decode()
+        assert "the answer is INCOMPLETE: it was stopped after" in text
+        assert '"budget_exceeded"' in text
+        assert "The night is long" in text  # what there is stays with the client
+        assert await world.billed() <= 600_000
+        (call,) = [row for row in await rows(world) if row[1] == "budget_exceeded"]
+        assert call[0] == 200
+
+
+async def rows(world: World) -> list[tuple[object, ...]]:
+    await asyncio.sleep(0.1)
+    database = sqlite3.connect(f"file:{world.data / 'nightkeep.db'}?mode=ro", uri=True)
+    try:
+        return database.execute("SELECT status, error_code, stripped, degraded FROM calls ORDER BY id").fetchall()
+    finally:
+        database.close()
+
+
+async def test_a_whole_reply_is_clamped_and_the_client_is_told(tmp_path: Path) -> None:
+    budget = '[[budgets]]\nscope = "/"\nusd = 0.60\nper = "day"\n'
+    async with money_world(tmp_path, budget, LONG, DEAR) as world:
+        for n in range(5):
+            await read(await world.ask(f"{n}", fields={"max_tokens": 20}))
+        answer = await world.ask("tell me a story")
+        body = json.loads(await read(answer))
+        assert answer.status == 200
+        assert "max_tokens" in answer.headers["x-nightkeep-stripped"]
+        assert body["choices"][0]["finish_reason"] == "length"
+        assert await world.billed() <= 600_000
+
+
+async def test_many_choices_are_many_answers_to_pay(tmp_path: Path) -> None:
+    budget = '[[budgets]]\nscope = "/"\nusd = 1.00\nper = "day"\n'
+    async with money_world(tmp_path, budget, LONG, DEAR) as world:
+        for n in range(5):
+            await read(await world.ask(f"{n}", fields={"max_tokens": 20}))
+        before = world.sim.book.total
+        refused = await world.ask("x", fields={"max_tokens": 600, "n": 100, "stream": True})
+        if refused.status == 200:  # clamped to what there is
+            assert "max_tokens" in refused.headers.get("x-nightkeep-stripped", "") or await world.billed() <= 1_000_000
+        else:
+            assert (refused.status, world.sim.book.total) == (402, before)
+
+
+DEGRADING = """
+[models.cheap]
+targets = ["lab/small"]
+[prices."lab/small"]
+input = 0.1
+output = 0.5
+[[budgets]]
+scope = "/"
+usd = 1.00
+per = "day"
+thresholds = [{ at = 0.5, do = "degrade", to = "cheap" }]
+"""
+
+
+async def test_a_budget_that_is_half_spent_degrades_and_the_answer_says_so(tmp_path: Path) -> None:
+    async with money_world(tmp_path, DEGRADING) as world:
+        answers = [await world.ask(f"{n}", fields={"max_tokens": 2000}) for n in range(12)]
+        served = [answer.headers["x-nightkeep-model"] for answer in answers]
+        assert served[:9] == ["m"] * 9
+        assert set(served[9:]) == {"small"}
+        assert "50% of the budget" in answers[-1].headers["x-nightkeep-degraded"]
+
+
+async def test_every_door_is_under_the_budget(tmp_path: Path) -> None:
+    budget = '[[budgets]]\nscope = "/"\nrequests = 1\nper = "day"\n'
+    async with money_world(tmp_path, budget) as world:
+        assert (await world.ask()).status == 200
+        chat = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        doors = {
+            "/v1/chat/completions": chat,
+            "/v1/responses": {"model": "m", "input": "hi"},
+            "/v1/messages": {**chat, "max_tokens": 5},
+            "/v1/embeddings": {"model": "m", "input": "hi"},
+            "/v1beta/models/m:generateContent": {"contents": [{"parts": [{"text": "hi"}]}]},
+            "/v1beta/models/m:streamGenerateContent?alt=sse": {"contents": [{"parts": [{"text": "hi"}]}]},
+        }
+        statuses = {path: (await world.send("POST", path, body)).status for path, body in doors.items()}
+        assert set(statuses.values()) == {402}, statuses
+        assert world.sim.book.total == 1
+
+
+async def test_a_key_cannot_leave_its_budget_by_naming_another_scope(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"nk-acme").hexdigest()
+    keys = f'[keys.acme]\nscope = "acme"\nhash = "sha256:{digest}"\n'
+    budget = '[[budgets]]\nscope = "acme"\nrequests = 1\nper = "day"\n'
+    async with money_world(tmp_path, budget + keys) as world:
+        key = {"authorization": "Bearer nk-acme"}
+        assert (await world.ask(**key)).status == 200
+        for scope in ("beta", "/", "acme2", "../beta", "acme/../beta", "ACME", "acme%2f..%2fbeta", "a" * 200, "acme/x"):
+            assert (await world.ask(x_nightkeep_scope=scope, **key)).status in (400, 402), scope
+        assert world.sim.book.total == 1
+        me = await world.send("GET", "/api/me/budgets")
+        assert me.status == 200
