@@ -60,6 +60,8 @@ def print_spending(spending: Spending, *, with_projection: bool) -> None:
         click.echo(f"  {styled(f'{name:<10}', colour)}{text}")
     if with_projection and spending.projection:
         _print_projection(spending.projection)
+    elif with_projection:
+        click.echo("\n  from less than ten minutes nothing can be said of a day")
     click.echo("")
 
 

@@ -28,7 +28,9 @@ _MOST_PATHS: Final = 4_096
 class Slice:
     """What this process has taken of a node for one class of calls."""
 
-    __slots__ = ("granted", "held", "kind", "line", "node", "spent", "told_spent", "used_at")
+    __slots__ = (
+        "granted", "held", "is_refilling", "kind", "line", "node", "refill_at", "spent", "told_spent", "used_at",
+    )  # fmt: skip
 
     def __init__(self, node: Node, kind: str) -> None:
         self.node = node
@@ -36,6 +38,8 @@ class Slice:
         self.granted = 0
         self.spent = 0
         self.held = 0
+        self.refill_at = 0  # free amount below which more is taken ahead; 0: near the limit nothing is
+        self.is_refilling = False
         self.told_spent = 0  # what the store knows of it
         self.used_at = 0.0  # monotonic seconds
         self.line: deque[Any] = deque()  # who waits for it, the first one first

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from nightkeep.control.budget_errors import budget_error, refusal_of, waited_error
 from nightkeep.control.budget_grants import Want
@@ -41,6 +41,8 @@ _IDLE_S: Final = 5.0  # after which what is taken ahead is given back
 _FORGET_S: Final = 60.0
 _TELL_TICKS: Final = 10
 _FRESH_S: Final = 1.0  # what the store said is taken for true so long, where it means a refusal
+_REFILL: Final = 3  # a slice is filled again when so large a part of it is left
+_PLENTY: Final = 64  # times that part: what must be left of the budget for it
 _UNKNOWN_SHARE: Final = 4  # of a budget: what a call must find whose target has never reported
 _AT_ONCE: Final = 64  # calls of one line that a single draw serves
 
@@ -189,6 +191,8 @@ class Budgets:
             amount = claim.amount(part.node.metric, output, is_strict=part.node.spec.is_strict)
             part.held += amount
             part.used_at = now
+            if part.free < part.refill_at and not part.is_refilling:
+                self._refill_soon(part)
             parts.append((part, amount))
         return Reservation(claim, output, parts)
 
@@ -263,9 +267,33 @@ class Budgets:
         limit = node.limit_for(part.kind)
         drawn = await self._leases.draw(node.key, part.kind, limit, wants, own_free=part.free, own_spent=part.spent)
         part.granted += drawn.grant.amount
+        if drawn.grant.amount:
+            part.refill_at = part.free // _REFILL
         node.learn(drawn, self._clock.monotonic())
         self._pass_marks(node)
         return drawn
+
+    def _refill_soon(self, part: Slice) -> None:
+        """Take more ahead before the slice is used up, so that no call has to wait for the disk meanwhile."""
+        if part.node.sure_left(part.kind) < _PLENTY * part.refill_at:
+            part.refill_at = 0
+            return
+        part.is_refilling = True
+        self._later(self._refill(part))
+
+    async def _refill(self, part: Slice) -> None:
+        try:
+            amount = part.refill_at
+            await self._draw(part, [Want(amount, amount, amount)])
+        except StoreError as error:
+            log.warning("the budget of %s cannot be drawn ahead: %s", part.node.key.scope, error)
+        finally:
+            part.is_refilling = False
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _sleep(self, waiter: _Waiter, part: Slice, deadline: float) -> bool:
         """Wait for a change; False when the deadline has passed."""
@@ -370,9 +398,7 @@ class Budgets:
     def _pass_marks(self, node: Node) -> None:
         passed = node.pass_marks()
         if passed:
-            task = asyncio.ensure_future(self._tell(node, passed[-1].at))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._later(self._tell(node, passed[-1].at))
 
     async def _tell(self, node: Node, share: float) -> None:
         try:
@@ -527,6 +553,7 @@ class Budgets:
         """Give everything back that is not spent. Calls in flight must be settled before."""
         if self._ticking is not None:
             self._ticking.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # what is being drawn must not come after the end
         for node in [*self._table, *self._table.retired]:
             try:
                 await self._close([part for part in node.slices.values() if not part.held])

@@ -153,8 +153,14 @@ def _cut(groups: list[Group], query: SpendQuery) -> tuple[list[Group], Spend | N
 
 def _project(spend: Spend, wanted: SpendFilter, begin: datetime | None, now: datetime) -> list[Projection]:
     """From the average of the period that was asked for; where it has no beginning, from the first attempt on."""
-    since = wanted.since or begin
-    return project(spend, since, min(wanted.until or now, now)) if since is not None else []
+    since, until = wanted.since or begin, min(wanted.until or now, now)
+    if since is None or until - since < _LEAST_PERIOD:
+        return []
+    return project(spend, since, until)
+
+
+_LEAST_PERIOD = timedelta(minutes=10)
+"""From less, nothing can be said of a day."""
 
 
 async def read_ablation(ledger: Reads, query: SpendQuery, now: datetime) -> Ablation:

@@ -290,3 +290,15 @@ async def test_a_virtual_key_may_have_a_budget_of_its_own_wherever_it_is_used(tm
         assert await call(budgets, 5) == 5  # others are not held by it
         (view,) = await budgets.views()
         assert (view.scope, view.spent, view.left) == ("key:team-a", 10 * CENT, 0)
+
+
+async def test_what_is_taken_ahead_is_taken_before_it_is_needed_and_given_back_at_the_end(tmp_path: Path) -> None:
+    async with processes(tmp_path, [spec(usd=100_000 * CENT)]) as (budgets,):
+        for _ in range(400):
+            assert await call(budgets, 5) == 5
+        (node,) = budgets.nodes("acme", None)
+        (part,) = node.slices.values()
+        assert part.free >= part.refill_at > 0
+    async with processes(tmp_path, [spec(usd=100_000 * CENT)]) as (budgets,):
+        (view,) = await budgets.views()
+        assert (view.spent, view.held, view.lost) == (2_000 * CENT, 0, 0)
