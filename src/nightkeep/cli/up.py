@@ -15,7 +15,7 @@ import click
 import uvloop
 
 from nightkeep.bootstrap import Running, start
-from nightkeep.config import Loaded, data_dir, find_config, load, prepare_data_dir
+from nightkeep.config import Loaded, Settings, data_dir, find_config, load, prepare_data_dir
 
 __all__ = ["command"]
 
@@ -100,8 +100,10 @@ async def _supervise(
         else:
             address = click.style(supervisor.address, fg="cyan", bold=True)
             click.echo(f"{click.style('Nightkeep', bold=True)} is up at {address} with {workers} workers")
+            _say_who_serves(loaded.settings)
             click.echo(f"  settings      {loaded.path or 'none (nightkeep config init writes a first file)'}")
             click.echo(f"  records       {data}")
+            _say_where(supervisor.address)
         sys.stdout.flush()
 
     try:
@@ -128,12 +130,7 @@ def _greet(running: Running, data: Path) -> None:
     settings = running.settings
     address = running.address
     click.echo(f"{click.style('Nightkeep', bold=True)} is up at {click.style(address, fg='cyan', bold=True)}")
-    if settings.is_simulated:
-        click.echo(f"  serves with   {click.style('a SIMULATED provider', fg='yellow')}: no key was found")
-    else:
-        pools = {account.pool for account in settings.accounts.values()}
-        providers = sorted({account.provider for account in settings.accounts.values()})
-        click.echo(f"  serves with   {len(settings.accounts)} accounts in {len(pools)} pools: {', '.join(providers)}")
+    _say_who_serves(settings)
     click.echo(f"  settings      {running.loaded.path or 'none (nightkeep config init writes a first file)'}")
     click.echo(f"  records       {data}")
     everybody = "whoever can connect (nightkeep keys create NAME --scope PATH changes that)"
@@ -146,8 +143,21 @@ def _greet(running: Running, data: Path) -> None:
     for note in running.notes:
         colour = "red" if note.is_error else "yellow"
         click.echo(f"  {click.style('account', fg=colour)} {note.account}: {note.what}. {note.fix}")
+    _say_where(address)
+    sys.stdout.flush()
+
+
+def _say_who_serves(settings: Settings) -> None:
+    if settings.is_simulated:
+        click.echo(f"  serves with   {click.style('a SIMULATED provider', fg='yellow')}: no key was found")
+    else:
+        pools = {account.pool for account in settings.accounts.values()}
+        providers = sorted({account.provider for account in settings.accounts.values()})
+        click.echo(f"  serves with   {len(settings.accounts)} accounts in {len(pools)} pools: {', '.join(providers)}")
+
+
+def _say_where(address: str) -> None:
     click.echo("\n  point clients here:")
     click.echo(f"    OPENAI_BASE_URL={address}/v1")
     click.echo(f"    ANTHROPIC_BASE_URL={address}")
     click.echo(f"    GOOGLE_GEMINI_BASE_URL={address}\n")
-    sys.stdout.flush()
