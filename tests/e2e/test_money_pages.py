@@ -75,6 +75,10 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]
     )
     gateway, up = start_process("up", *options, LAB_KEY="sk-lab")
     try:
+        body = json.dumps({"model": "smart", "messages": [{"role": "user", "content": "hi"}]}).encode()
+        request = Request(up["address"] + "/v1/chat/completions", body, {"content-type": "application/json"})
+        with urlopen(request) as answer:
+            answer.read()
         yield directory, up["address"]
     finally:
         end_process(gateway)
