@@ -56,7 +56,8 @@ def _budget(budget: Budget) -> BudgetSpec:
 class MoneyControls:
     """Budgets and the counter of tokens, running."""
 
-    def __init__(self, store: Store, budgets: Budgets, leases: BudgetLeases, clock: Clock) -> None:
+    def __init__(self, store: Store, budgets: Budgets, leases: BudgetLeases, clock: Clock, *, is_alone: bool) -> None:
+        self._is_alone = is_alone
         self.budgets = budgets
         self.leases = leases
         self.calibrations = Calibrations()
@@ -83,6 +84,11 @@ class MoneyControls:
         while True:
             await asyncio.sleep(_SAVE_S)
             self._save()
+            if not self._is_alone:
+                try:
+                    await self.calibrations.restore(self._store)
+                except StoreError as error:
+                    log.warning("what other workers have learnt of tokens cannot be read: %s", error)
 
     def _save(self) -> None:
         work = self.calibrations.save(int(self._clock.now().timestamp() * 1000))
@@ -112,4 +118,4 @@ def open_money(
     """Make the controls of money; ``open`` starts them."""
     leases = BudgetLeases(store, owner, clock)
     budgets = Budgets(budget_specs(settings), leases, clock, on_threshold=on_threshold, is_alone=is_alone)
-    return MoneyControls(store, budgets, leases, clock)
+    return MoneyControls(store, budgets, leases, clock, is_alone=is_alone)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.money_world import GATEWAY, World, money_world, read
+from integration.money_world import GATEWAY, SIX_CENTS, World, money_world, read
 
 DOLLAR = """
 [[budgets]]
@@ -215,3 +215,21 @@ async def test_a_key_cannot_leave_its_budget_by_naming_another_scope(tmp_path: P
         assert world.sim.book.total == 1
         me = await world.send("GET", "/api/me/budgets")
         assert me.status == 200
+
+
+async def test_counting_tokens_costs_nothing_and_leaves_nothing_open(tmp_path: Path) -> None:
+    budget = '[[budgets]]\nscope = "/"\nusd = 0.000001\nper = "day"\n'
+    counted = GATEWAY.replace('wire = "openai_chat"', 'wire = "anthropic_messages"')
+    async with money_world(tmp_path, budget, SIX_CENTS, counted) as world:
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        answer = await world.send("POST", "/v1/messages/count_tokens", body)
+        assert answer.status == 200
+        assert json.loads(await read(answer))["input_tokens"] > 0
+        refused = await world.send("POST", "/v1/messages", {**body, "max_tokens": 100})
+        assert refused.status == 402
+        await asyncio.sleep(0.1)
+        database = sqlite3.connect(f"file:{world.data / 'nightkeep.db'}?mode=ro", uri=True)
+        try:
+            assert database.execute("SELECT count(*) FROM ledger WHERE is_estimate <> 0").fetchall() == [(0,)]
+        finally:
+            database.close()

@@ -151,9 +151,11 @@ class Calibrations:
         self._changed.add(target)
 
     async def restore(self, store: Store) -> None:
-        """Take what earlier processes have learnt. Raises StoreError."""
+        """Take what other processes have learnt, where it is more than what this one has. Raises StoreError."""
         for target, body in await store.read("SELECT model, body FROM calibrations"):
-            self._models[str(target)] = msgspec.json.decode(str(body), type=Calibration)
+            found = msgspec.json.decode(str(body), type=Calibration)
+            if found.calls > self.of(str(target)).calls:
+                self._models[str(target)] = found
 
     def save(self, now_ms: int) -> Callable[[Transaction], None] | None:
         """The work that writes down what was learnt since the last time; None where nothing was."""

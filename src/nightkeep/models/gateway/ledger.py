@@ -24,6 +24,7 @@ from nightkeep.models.ledger_rows import uncached_pico
 from nightkeep.models.prices import cost_pico
 from nightkeep.models.routing import Candidate, Route
 from nightkeep.models.sessions import agent_name
+from nightkeep.models.wire.base import Operation
 
 __all__ = ["Ledger"]
 
@@ -166,6 +167,8 @@ class Ledger:
         record.basis = basis_of(
             price, has_usage=self._has_all_usage, was_sent=self._was_sent, is_answered=self._is_answered
         )
+        if record.basis == "open" and self.record.operation == Operation.COUNT_TOKENS:
+            record.basis = "free"  # counting costs nothing at any vendor, and reports no usage
         if held.reservation.parts:
             record.reserved = MicroUsd(held.reservation.micro_usd)
         if record.basis == "open":
